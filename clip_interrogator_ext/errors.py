@@ -1,0 +1,63 @@
+"""What can go wrong, as sentences for whoever can put it right.
+
+InterrogatorError
+├── BadImage          the picture can't be read, or is too large
+├── BadOption         an option has a value that it can't have
+├── BadWordList       a word list can't be used
+├── UnknownModel      no model of that name is known
+├── MissingModel      the model is known, but its weights are not here and can't be had
+├── UnsafeWeights     a weights file is of a kind that we don't read
+├── BrokenModel       the weights are here, but don't make a working model
+├── OutOfMemory       the device's memory was not enough
+└── Interrupted       the run was stopped from outside
+"""
+
+from __future__ import annotations
+
+
+class InterrogatorError(Exception):
+    """Base of all errors that this package raises on purpose."""
+
+
+class BadImage(InterrogatorError):
+    """The picture can't be read, or is too large."""
+
+
+class BadOption(InterrogatorError):
+    """An option has a value that it can't have; `field` names the option."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class BadWordList(InterrogatorError):
+    """A word list can't be used."""
+
+
+class UnknownModel(InterrogatorError):
+    """No model of that name is known; `nearest` holds the names most like it."""
+
+    def __init__(self, message: str, nearest: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.nearest = nearest
+
+
+class MissingModel(InterrogatorError):
+    """The model is known, but its weights are not here and can't be had."""
+
+
+class UnsafeWeights(InterrogatorError):
+    """A weights file is of a kind that we don't read."""
+
+
+class BrokenModel(InterrogatorError):
+    """The weights are here, but don't make a working model."""
+
+
+class OutOfMemory(InterrogatorError):
+    """The device's memory was not enough."""
+
+
+class Interrupted(InterrogatorError):
+    """The run was stopped from outside."""

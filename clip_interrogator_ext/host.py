@@ -1,0 +1,94 @@
+"""Where the engine runs: what it asks of the program around it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+Progress = Callable[[str, int, int], None]
+
+
+class Host(Protocol):
+    """The program around the engine: a WebUI, a command line, somebody's script."""
+
+    device: str | None
+    """Where networks run, in torch's words; None means the best device there is."""
+    models_dir: Path | None
+    """Where weights are looked for first and downloaded to; None means the usual caches."""
+
+    def exclusive(self, task: str) -> AbstractContextManager[None]:
+        """Hold the device for one task: nobody else computes meanwhile."""
+
+    def interrupted(self) -> bool:
+        """Say whether the running task is to stop."""
+
+    def progress(self, label: str, done: int, total: int) -> None:
+        """Show how far a step of the running task is."""
+
+    def on_device(self, network: Any, size_bytes: int) -> AbstractContextManager[None]:
+        """Have a network of that size on the device while the context lasts."""
+
+    def checkpoint_kind(self) -> str | None:
+        """Return the target generator that is loaded ("SD 1.x", "SDXL", ...), if any."""
+
+
+class StandaloneHost:
+    """No WebUI: this process has the device to itself.
+
+    `show` is called with (label, done, total) as work goes on.
+    """
+
+    def __init__(
+        self,
+        device: str | None = None,
+        models_dir: str | Path | None = None,
+        show: Progress | None = None,
+    ) -> None:
+        self.device = device
+        self.models_dir = None if models_dir is None else Path(models_dir).expanduser()
+        self._show = show
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+
+    @contextlib.contextmanager
+    def exclusive(self, task: str) -> Iterator[None]:  # noqa: ARG002 - a WebUI announces the task
+        """Hold the device for one task; others wait in line."""
+        with self._lock:
+            self._stop.clear()
+            yield
+
+    def interrupt(self) -> None:
+        """Ask the running task to stop."""
+        self._stop.set()
+
+    def interrupted(self) -> bool:
+        """Say whether the running task is to stop."""
+        return self._stop.is_set()
+
+    def progress(self, label: str, done: int, total: int) -> None:
+        """Pass the progress on to whoever asked for it."""
+        if self._show is not None:
+            self._show(label, done, total)
+
+    @contextlib.contextmanager
+    def on_device(self, network: Any, size_bytes: int) -> Iterator[None]:  # noqa: ARG002
+        """Do nothing: there is nobody to make room."""
+        yield
+
+    def checkpoint_kind(self) -> str | None:
+        """Return None: there is no generator here."""
+        return None
+
+
+def user_cache_dir() -> Path:
+    """Return the folder for this package's own cached files, by each system's custom."""
+    override = os.environ.get("CLIP_INTERROGATOR_EXT_CACHE")
+    if override:
+        return Path(override).expanduser()
+    base = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "clip-interrogator-ext"

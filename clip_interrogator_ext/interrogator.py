@@ -1,0 +1,272 @@
+"""The engine: a picture goes in, a prompt comes out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from clip_interrogator_ext import catalog
+from clip_interrogator_ext.errors import BadOption, Interrupted
+from clip_interrogator_ext.models import captioning, open_clip
+from clip_interrogator_ext.models.base import Captioner, Tick, no_tick
+from clip_interrogator_ext.models.residency import (
+    Residency,
+    ResidentEncoder,
+    dtype_for,
+    memory_errors,
+    resolve_device,
+    return_free_memory,
+)
+from clip_interrogator_ext.options import InterrogateOptions, ModelOptions
+from clip_interrogator_ext.results import Analysis, Part, Prompt
+from clip_interrogator_ext.search.modes import (
+    MODES,
+    NEEDS_CAPTION,
+    Draft,
+    Scene,
+    Vocabulary,
+)
+from clip_interrogator_ext.search.ranking import top_k
+from clip_interrogator_ext.search.scorer import Scorer
+from clip_interrogator_ext.vocabulary.lists import Category, positive_names
+from clip_interrogator_ext.vocabulary.tables import PhraseStore, Table, merge
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+    from clip_interrogator_ext.host import Host
+    from clip_interrogator_ext.models.open_clip import OpenClip
+
+
+class Interrogator:
+    """Networks and word lists, ready to answer about pictures.
+
+    Backbones are loaded when the interrogator is made, the captioner when a caption is first
+    needed, a category's vectors when it is first used. Raises UnknownModel, MissingModel,
+    UnsafeWeights, BrokenModel or OutOfMemory.
+    """
+
+    def __init__(
+        self,
+        models: ModelOptions,
+        host: Host,
+        categories: dict[str, Category],
+        store: PhraseStore,
+    ) -> None:
+        self.models = models
+        self.categories = categories
+        self._host = host
+        self._store = store
+        self._device = resolve_device(host.device)
+        self._dtype = dtype_for(self._device)
+        self._residency = Residency(self._device, host, low_memory=models.low_memory)
+        self._captioner: Captioner | None = None
+        self._tables: dict[str, Table] = {}
+        self._vocabularies: dict[tuple[str, ...], Vocabulary] = {}
+        with memory_errors():
+            self.encoders: tuple[OpenClip, ...] = tuple(
+                open_clip.load(
+                    name,
+                    device=self._device,
+                    dtype=self._dtype,
+                    models_dir=host.models_dir,
+                    chunk_size=models.chunk_size,
+                )
+                for name in models.backbones
+            )
+
+    @property
+    def demo(self) -> bool:
+        """Whether a bundled demo model takes part."""
+        return catalog.DEMO in (*self.models.backbones, self.models.captioner)
+
+    def interrogate(
+        self, image: Image.Image, options: InterrogateOptions, tick: Tick = no_tick
+    ) -> Prompt:
+        """Return the prompt for an upright RGB picture.
+
+        Stopped by `tick`, it returns what had been found, marked as interrupted; where nothing
+        had been found yet it raises Interrupted. Raises BadOption, BadWordList, OutOfMemory and
+        what loading a captioner may raise.
+        """
+        started = time.perf_counter()
+        self._check_categories(options)
+        scene = self.look(image, options, tick)
+        draft = self._answer(scene, options, tick)
+        prompt = self._explain(scene.scorer, draft, options.mode, scene.caption)
+        negative = None
+        if options.negative and options.mode != "negative" and not prompt.interrupted:
+            negative = self._negative(scene, options, tick)
+        return replace(
+            prompt,
+            negative=negative,
+            seconds=time.perf_counter() - started,
+            interrupted=prompt.interrupted or bool(negative and negative.interrupted),
+        )
+
+    def look(
+        self, image: Image.Image, options: InterrogateOptions, tick: Tick = no_tick
+    ) -> Scene:
+        """Look at a picture once: its caption, if the mode needs one, and its vectors."""
+        caption = ""
+        if options.mode in NEEDS_CAPTION:
+            caption = self.caption(image, options, tick) if options.caption is None else (
+                " ".join(options.caption.split())
+            )
+        encoders = self.resident_encoders()
+        vectors: list[Tensor] = []
+        for encoder in encoders:
+            tick("Looking", len(vectors), len(encoders))
+            vectors.append(encoder.encode_image(image))
+        tick("Looking", len(vectors), len(encoders))
+        return Scene(caption, Scorer(encoders, tuple(vectors), tick))
+
+    def resident_encoders(self) -> tuple[ResidentEncoder, ...]:
+        """Return the backbones, each of which comes to the device when it is asked something."""
+        return tuple(ResidentEncoder(encoder, self._residency) for encoder in self.encoders)
+
+    def caption(
+        self, image: Image.Image, options: InterrogateOptions, tick: Tick = no_tick
+    ) -> str:
+        """Return what the captioner says of a picture."""
+        if self.models.captioner == catalog.NO_CAPTIONER:
+            raise BadOption(
+                "caption",
+                f"The mode {options.mode} needs a caption. Choose a captioner, or write the "
+                "caption yourself; style and negative do without.",
+            )
+        if self._captioner is None:
+            with memory_errors():
+                self._captioner = captioning.load_captioner(
+                    self.models.captioner, self._host.models_dir, self._device.type, self._dtype
+                )
+        tick("caption", 0, options.captioning.max_length)
+        with self._residency.on_device(self._captioner):
+            return self._captioner.caption(image, options.captioning, tick)
+
+    def analyze(self, image: Image.Image, top: int = 5, tick: Tick = no_tick) -> Analysis:
+        """Return the `top` phrases of each positive category nearest to a picture."""
+        started = time.perf_counter()
+        scorer = self.look(image, InterrogateOptions(mode="style"), tick).scorer
+        answer = {}
+        for name in positive_names(self.categories):
+            table = self._table(name, tick)
+            scores = scorer.table(table)
+            answer[name] = tuple(
+                (table.phrases[index], float(scores[index])) for index in top_k(scores, top)
+            )
+        return Analysis(answer, time.perf_counter() - started, self.demo)
+
+    def similarity(
+        self, image: Image.Image, texts: Sequence[str], tick: Tick = no_tick
+    ) -> list[float]:
+        """Return the cosine of each text's vector and the picture's."""
+        scorer = self.look(image, InterrogateOptions(mode="style"), tick).scorer
+        return [float(score) for score in scorer.texts(list(texts))]
+
+    def close(self) -> None:
+        """Let go of all networks and vectors, and give their memory back."""
+        self._captioner = None
+        self.encoders = ()
+        self._tables.clear()
+        self._vocabularies.clear()
+        self._residency.clear()
+        return_free_memory()
+
+    def _check_categories(self, options: InterrogateOptions) -> None:
+        known = positive_names(self.categories)
+        for name in options.categories or ():
+            if name not in known:
+                raise BadOption(
+                    "categories",
+                    f"There is no category {name!r}; there are {', '.join(known)}."
+                    + catalog.did_you_mean(catalog.nearest(name, known)),
+                )
+
+    def _answer(self, scene: Scene, options: InterrogateOptions, tick: Tick) -> Draft:
+        try:
+            return MODES[options.mode](scene, self._vocabulary(options, tick), options)
+        except Interrupted:
+            if scene.caption:
+                return Draft(scene.caption, interrupted=True)
+            raise
+
+    def _negative(self, scene: Scene, options: InterrogateOptions, tick: Tick) -> Prompt | None:
+        started = time.perf_counter()
+        options = replace(options, mode="negative")
+        try:
+            draft = self._answer(replace(scene, caption=""), options, tick)
+        except Interrupted:
+            draft = Draft(interrupted=True)
+        answer = self._explain(scene.scorer, draft, "negative", "")
+        return replace(answer, seconds=time.perf_counter() - started)
+
+    def _vocabulary(self, options: InterrogateOptions, tick: Tick) -> Vocabulary:
+        """Return the tables that a mode needs; those of the same categories are made once."""
+        if options.mode == "caption":
+            return Vocabulary({}, Table((), (), ()))
+        names = positive_names(self.categories)
+        if options.categories is not None:
+            names = tuple(name for name in names if name in options.categories)
+        if options.mode == "negative":
+            names = tuple(name for name in names if name == "flavors")
+            names = (*names, catalog.NEGATIVE_CATEGORY)
+        if names not in self._vocabularies:
+            tables = {name: self._table(name, tick) for name in names if name in self.categories}
+            negative = tables.pop(catalog.NEGATIVE_CATEGORY, None)
+            whole = merge(list(tables.values())) if tables else Table((), (), ())
+            self._vocabularies[names] = Vocabulary(tables, whole, negative)
+        return self._vocabularies[names]
+
+    def _table(self, name: str, tick: Tick) -> Table:
+        if name not in self._tables:
+            phrases = self.categories[name].phrases
+            vectors = tuple(
+                self._store.vectors(encoder, name, phrases, tick)
+                for encoder in self.resident_encoders()
+            )
+            self._tables[name] = Table(phrases, (name,) * len(phrases), vectors)
+        return self._tables[name]
+
+    def _explain(self, scorer: Scorer, draft: Draft, mode: str, caption: str) -> Prompt:
+        """Say how near the text is, and each of its phrases, alone and by being there."""
+        text = draft.text
+        similarity = None
+        parts = tuple(Part(piece.phrase, piece.category, None, None) for piece in draft.pieces)
+        if text and not draft.interrupted:
+            try:
+                similarity, parts = self._weigh(scorer, draft, away=mode == "negative")
+            except Interrupted:
+                draft = replace(draft, interrupted=True)
+        if text and similarity is None:
+            similarity = float(replace(scorer, tick=no_tick).texts([text])[0])
+        return Prompt(
+            text=text,
+            mode=mode,
+            caption=caption,
+            tokens=scorer.count_tokens([text])[0] if text else 0,
+            similarity=similarity,
+            seconds=0.0,
+            parts=parts,
+            demo=self.demo,
+            interrupted=draft.interrupted,
+        )
+
+    @staticmethod
+    def _weigh(scorer: Scorer, draft: Draft, *, away: bool) -> tuple[float, tuple[Part, ...]]:
+        """Return the text's score, and its parts with their scores and gains."""
+        count = len(draft.pieces)
+        others = [draft.without(index).text for index in range(count)]
+        alone = [piece.phrase for piece in draft.pieces]
+        scores = scorer.texts([draft.text, *others, *alone]).tolist()
+        sign = -1 if away else 1
+        parts = tuple(
+            Part(piece.phrase, piece.category, single, sign * (scores[0] - other))
+            for piece, other, single in zip(
+                draft.pieces, scores[1 : count + 1], scores[count + 1 :], strict=True
+            )
+        )
+        return scores[0], parts

@@ -1,0 +1,1 @@
+"""The networks: backbones that rank, captioners that write."""

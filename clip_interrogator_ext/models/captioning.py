@@ -1,0 +1,460 @@
+"""What all captioners share: where their folder is, how it is loaded, how a sentence is written."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from clip_interrogator_ext import catalog
+from clip_interrogator_ext.errors import BrokenModel, MissingModel, UnknownModel
+from clip_interrogator_ext.models import weights
+from clip_interrogator_ext.models.base import Tick, no_tick
+from clip_interrogator_ext.models.residency import memory_errors
+from clip_interrogator_ext.models.torchvision_operators import import_torchvision
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from clip_interrogator_ext.options import CaptionOptions
+
+log = logging.getLogger(__name__)
+
+DEMO_FOLDER = Path(__file__).parent / "demo" / "blip"
+
+_WEIGHTS_NAMES = ("model.safetensors", "pytorch_model.bin")  # safetensors first: they win
+_SMALL_FILES = ("*.json", "vocab.*", "merges.txt", "*.model")
+_BEAM_FAILURES = (RuntimeError, ValueError, IndexError)
+_TOKEN_ROLES = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+
+
+def import_transformers() -> Any:
+    """Return the module transformers, imported now, with a torchvision that may not fit."""
+    import_torchvision()
+    try:
+        return import_module("transformers")
+    except ImportError as error:
+        raise MissingModel(
+            f"transformers can't be imported ({error}). Install it with `pip install transformers`."
+        ) from error
+
+
+def load_captioner(
+    name: str, models_dir: Path | None, device: str, dtype: torch.dtype
+) -> TransformersCaptioner:
+    """Load a captioner by name, in evaluation mode, its weights on the CPU until it is moved.
+
+    A name is a key of the catalogue, "demo", or a folder in transformers' format. On the device
+    "cpu" the precision is float32, whatever `dtype` says. Raises UnknownModel, MissingModel,
+    UnsafeWeights or BrokenModel.
+    """
+    found = find(name, models_dir)
+    module_name, _, class_name = found.implementation.partition(":")
+    implementation = getattr(
+        import_module(f"clip_interrogator_ext.models.{module_name}"), class_name
+    )
+    precision = torch.float32 if torch.device(device).type == "cpu" else dtype
+    captioner: TransformersCaptioner = implementation.load(name, found, precision)
+    return captioner
+
+
+# --- where a captioner's folder is ---
+
+
+@dataclass(frozen=True)
+class Found:
+    """A captioner's folder, what runs it, and whether its maker is in the catalogue."""
+
+    folder: Path
+    implementation: str
+    official: bool = False
+
+
+def find(name: str, models_dir: Path | None) -> Found:
+    """Return the folder of a captioner: found on this machine, or downloaded."""
+    if name in catalog.CAPTIONERS:
+        row = catalog.CAPTIONERS[name]
+        return Found(_published_folder(name, models_dir), row.implementation, official=True)
+    folder = DEMO_FOLDER if name == catalog.DEMO else Path(name).expanduser()
+    if name != catalog.DEMO and not folder.is_dir():
+        raise _unknown(name)
+    if not (folder / "config.json").is_file():
+        raise MissingModel(
+            f"{folder} holds no config.json: it is not a folder in transformers' format."
+        )
+    model_type = read_json(folder / "config.json").get("model_type")
+    if model_type not in catalog.CAPTIONER_OF_MODEL_TYPE:
+        raise BrokenModel(
+            f"{folder} holds a model of type {model_type!r}; a captioner is one of "
+            f"{', '.join(catalog.CAPTIONER_OF_MODEL_TYPE)}."
+        )
+    return Found(folder, catalog.CAPTIONER_OF_MODEL_TYPE[model_type])
+
+
+def is_here(name: str, models_dir: Path | None) -> bool:
+    """Say whether a captioner's files are on this machine; downloads nothing."""
+    if name in catalog.CAPTIONERS:
+        return _local_folder(catalog.CAPTIONERS[name].hub, models_dir, []) is not None
+    return _is_complete(DEMO_FOLDER if name == catalog.DEMO else Path(name).expanduser())
+
+
+def _unknown(name: str) -> UnknownModel:
+    names_of_hubs = {row.hub: key for key, row in catalog.CAPTIONERS.items()}
+    near = catalog.nearest(name, [*catalog.CAPTIONERS, catalog.DEMO])
+    if name in names_of_hubs:
+        near = (names_of_hubs[name],)
+    return UnknownModel(
+        f"No captioner and no folder is called {name!r}." + catalog.did_you_mean(near), near
+    )
+
+
+def _published_folder(name: str, models_dir: Path | None) -> Path:
+    hub = catalog.CAPTIONERS[name].hub
+    tried: list[str] = []
+    found = _local_folder(hub, models_dir, tried)
+    if found is not None:
+        return found
+    reason = "downloads are switched off (HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set)"
+    if not weights.offline():
+        # huggingface_hub's network errors are httpx's since its version 1, and requests' before.
+        from huggingface_hub.utils import HfHubHTTPError
+
+        try:
+            return _download(hub, models_dir)
+        except (OSError, ValueError, *HfHubHTTPError.__bases__) as error:
+            reason = f"the download failed ({_first_line(error)})"
+    target = (models_dir or Path("MODELS_FOLDER")) / hub.split("/")[1]
+    raise MissingModel(
+        f"The captioner {name} is not on this machine, and {reason}. Looked in: {'; '.join(tried)}."
+        f" To put it there: with a network, run `hf download {hub} --local-dir {target}` "
+        f"(`huggingface-cli download` in older installations), or copy that folder to {target}"
+        + ("." if models_dir else " and name MODELS_FOLDER as the models folder.")
+    )
+
+
+def _local_folder(hub: str, models_dir: Path | None, tried: list[str]) -> Path | None:
+    """Return where the repository's files are on this machine; `tried` is given each place."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    flat_name = hub.replace("/", "--")
+    if models_dir is not None:
+        last = hub.split("/")[1]
+        for folder in (models_dir / last, models_dir / "captioners" / last, models_dir / flat_name):
+            tried.append(str(folder))
+            if _is_complete(folder):
+                return folder
+    for cache in filter(None, (models_dir, Path(constants.HF_HUB_CACHE))):
+        tried.append(str(cache / f"models--{flat_name}"))
+        config = try_to_load_from_cache(hub, "config.json", cache_dir=cache)
+        if isinstance(config, str) and _is_complete(Path(config).parent):
+            return Path(config).parent
+    return None
+
+
+def _download(hub: str, models_dir: Path | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    for weights_pattern in ("model*.safetensors", "pytorch_model*.bin"):
+        folder = Path(
+            snapshot_download(
+                hub,
+                cache_dir=models_dir,
+                allow_patterns=[*_SMALL_FILES, weights_pattern],
+                ignore_patterns=["*/*"],
+            )
+        )
+        if _is_complete(folder):
+            return folder
+    raise OSError(f"{hub} came without its weights")
+
+
+def _is_complete(folder: Path) -> bool:
+    """Say whether a folder holds a configuration and each of its weights files."""
+    if not (folder / "config.json").is_file():
+        return False
+    files = _weights_files(folder)
+    return bool(files) and all(file.is_file() for file in files)
+
+
+# --- how it is loaded ---
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object that a JSON file holds; raises BrokenModel for anything else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BrokenModel(f"{path} can't be read as JSON ({_first_line(error)}).") from error
+    if not isinstance(content, dict):
+        raise BrokenModel(f"{path} does not hold a JSON object.")
+    return content
+
+
+def _weights_files(folder: Path) -> list[Path]:
+    for name in _WEIGHTS_NAMES:
+        index = folder / f"{name}.index.json"
+        if (folder / name).is_file():
+            return [folder / name]
+        if index.is_file():
+            parts = read_json(index).get("weight_map")
+            if not isinstance(parts, dict):
+                raise BrokenModel(f"{index} does not say which files hold the weights.")
+            return [folder / part for part in sorted(set(map(str, parts.values())))]
+    return []
+
+
+def _read_weights(folder: Path, *, official: bool) -> dict[str, Tensor]:
+    """Read all tensors of a folder; pickled ones only where they come from the catalogue."""
+    files = _weights_files(folder)
+    if not files:
+        raise MissingModel(f"{folder} holds no weights ({_WEIGHTS_NAMES[0]}).")
+    state: dict[str, Tensor] = {}
+    for file in files:
+        if not file.is_file():
+            raise BrokenModel(f"{file.name} is missing from {folder}, whose index names it.")
+        state.update(weights.read(file, official_url="" if official else None))
+    return state
+
+
+def _build(kind: Any, folder: Path, state: dict[str, Tensor], dtype: torch.dtype) -> Any:
+    """Build the network of a folder and fill it; raises BrokenModel where anything is left over.
+
+    Weights are handed to transformers as tensors, because 4.30 would open a .bin with pickle.
+    """
+    from huggingface_hub import errors
+
+    # Newer configurations check their values, with an error of their own.
+    strict = getattr(errors, "StrictDataclassError", ValueError)
+    try:
+        with memory_errors():
+            config = kind.config_class.from_pretrained(folder, local_files_only=True)
+            module, info = kind.from_pretrained(
+                None, config=config, state_dict=state, torch_dtype=dtype, output_loading_info=True
+            )
+    except (
+        RuntimeError, ValueError, TypeError, KeyError, AttributeError, OSError, ZeroDivisionError,
+        strict,
+    ) as error:
+        raise BrokenModel(
+            f"{folder} does not make a working {kind.__name__} ({_first_line(error)})."
+        ) from error
+    left = _left_random(module, set(info["missing_keys"]))
+    if left:
+        raise BrokenModel(
+            f"The weights in {folder} lack {len(left)} that the configuration asks for (for "
+            f"instance {', '.join(left[:3])}), so the captions would be random. Bring the whole "
+            "model again."
+        )
+    return module.eval().requires_grad_(False)
+
+
+def _left_random(module: torch.nn.Module, missing: set[str]) -> list[str]:
+    """Return the missing parameters that are not one and the same with a parameter that is there.
+
+    Buffers are not meant: what these networks keep in them follows from the configuration.
+    """
+    parameters = list(module.named_parameters(remove_duplicate=False))
+    filled = {id(parameter) for name, parameter in parameters if name not in missing}
+    return [n for n, parameter in parameters if n in missing and id(parameter) not in filled]
+
+
+def _load_image_processor(folder: Path, default_kind: str) -> Any:
+    """Build what turns a picture into pixels, the same in all versions of transformers.
+
+    It is the form that works with PIL, which newer versions call so; and its settings are read
+    here, because 4.x does not look into the processor_config.json that 5.x writes.
+    """
+    transformers = import_transformers()
+    settings: dict[str, Any] = {}
+    if (folder / "preprocessor_config.json").is_file():
+        settings = read_json(folder / "preprocessor_config.json")
+    elif (folder / "processor_config.json").is_file():
+        settings = read_json(folder / "processor_config.json").get("image_processor", {})
+    saved_kind = str(settings.get("image_processor_type", default_kind))
+    name = saved_kind.removesuffix("Fast").removesuffix("Pil")
+    if not name.endswith("ImageProcessor"):
+        name = default_kind
+    kind = getattr(transformers, f"{name}Pil", None) or getattr(transformers, name, None)
+    if kind is None:
+        raise BrokenModel(f"This transformers has no {name}, which {folder} asks for.")
+    try:
+        return kind.from_dict(settings)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise BrokenModel(
+            f"The picture settings in {folder} can't be used ({_first_line(error)})."
+        ) from error
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    """Return what turns ids into text; captioners read no text, so decoding is all that is asked.
+
+    The file itself is preferred to its class: the name that 5.x gives one is unknown to 4.x.
+    """
+    file = folder / "tokenizer.json"
+    if file.is_file():
+        try:
+            return import_module("tokenizers").Tokenizer.from_file(str(file))
+        except Exception as error:  # noqa: BLE001 - tokenizers raises nothing narrower
+            log.debug("%s can't be read by this tokenizers: %s", file, error)
+    try:
+        return import_transformers().AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True
+        )
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
+        raise BrokenModel(
+            f"{folder} holds no tokenizer that can be read ({_first_line(error)})."
+        ) from error
+
+
+def _token_roles(folder: Path, config: Any) -> dict[str, Any]:
+    """Return which token starts, ends and pads a sentence.
+
+    What the folder says of its language model comes first, then its generation settings, then
+    the defaults of transformers' configuration.
+    """
+    written = read_json(folder / "config.json")
+    generation = folder / "generation_config.json"
+    saved = read_json(generation) if generation.is_file() else {}
+    sources = [written.get("text_config") or written, saved, vars(_text_config(config))]
+    roles = {}
+    for role in _TOKEN_ROLES:
+        values = (source[role] for source in sources if source.get(role) is not None)
+        roles[role] = next(values, None)
+    return roles
+
+
+def _text_config(config: Any) -> Any:
+    return getattr(config, "text_config", None) or config
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence transformers' own remarks and bars: what matters is said by our errors."""
+    chatter = import_transformers().utils.logging
+    level, bars = chatter.get_verbosity(), chatter.is_progress_bar_enabled()
+    chatter.set_verbosity_error()
+    chatter.disable_progress_bar()
+    try:
+        yield
+    finally:
+        chatter.set_verbosity(level)
+        if bars:
+            chatter.enable_progress_bar()
+
+
+def _first_line(error: BaseException) -> str:
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__).rstrip(".:")
+
+
+# --- how a sentence is written ---
+
+
+class _Steps:
+    """Calls the tick before each token; transformers takes it for a logits processor."""
+
+    def __init__(self, tick: Tick, total: int) -> None:
+        self.in_tick = False
+        self._tick = tick
+        self._done = 0
+        self._total = total
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # noqa: ARG002
+        self.in_tick = True
+        self._tick("caption", self._done, self._total)
+        self.in_tick = False
+        self._done += 1
+        return scores
+
+
+class TransformersCaptioner:
+    """A captioner of transformers; each kind says how it writes in `write`."""
+
+    model_class: ClassVar[str]
+    image_processor_class: ClassVar[str]
+
+    def __init__(
+        self, name: str, module: Any, image_processor: Any, tokenizer: Any, roles: dict[str, Any]
+    ) -> None:
+        self.name = name
+        self.module = module
+        self.roles = roles
+        self._image_processor = image_processor
+        self._tokenizer = tokenizer
+        self._beams_work = True
+        # In place of the folder's own settings, which may ask for sampling.
+        settings = {role: value for role, value in roles.items() if value is not None}
+        self.writer().generation_config = import_transformers().GenerationConfig(**settings)
+
+    @classmethod
+    def load(cls, name: str, found: Found, dtype: torch.dtype) -> TransformersCaptioner:
+        """Load the captioner of a folder, its weights on the CPU."""
+        kind = getattr(import_transformers(), cls.model_class)
+        with _quiet():
+            state = cls.complete(_read_weights(found.folder, official=found.official))
+            module = _build(kind, found.folder, state, dtype)
+            image_processor = _load_image_processor(found.folder, cls.image_processor_class)
+            tokenizer = _load_tokenizer(found.folder)
+        roles = _token_roles(found.folder, module.config)
+        return cls(name, module, image_processor, tokenizer, roles)
+
+    @classmethod
+    def complete(cls, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weights with those that a version leaves out of its files."""
+        return state
+
+    def writer(self) -> Any:
+        """Return the part of the network whose `generate` writes the tokens."""
+        return self.module
+
+    def write(self, pixels: Tensor, **settings: Any) -> Tensor:
+        """Return the tokens of a caption without a prompt: (count,) integers.
+
+        `pixels` is (1, channels, height, width); `settings` are meant for `generate`.
+        """
+        raise NotImplementedError
+
+    @torch.inference_mode()
+    def caption(self, image: Image.Image, options: CaptionOptions, tick: Tick = no_tick) -> str:
+        """Return the caption of an RGB image as plain text without special tokens."""
+        pixels = self._pixels(image)
+        with _quiet():
+            if options.beams > 1 and self._beams_work:
+                steps = _Steps(tick, options.max_length)
+                try:
+                    with memory_errors():
+                        return self._caption(pixels, options, options.beams, steps)
+                except _BEAM_FAILURES as error:
+                    if steps.in_tick:
+                        raise
+                    self._beams_work = False
+                    log.warning(
+                        "%s can't search with %d beams in this transformers (%s); its captions "
+                        "are written greedily",
+                        self.name, options.beams, _first_line(error),
+                    )
+            return self._caption(pixels, options, 1, _Steps(tick, options.max_length))
+
+    def _caption(self, pixels: Tensor, options: CaptionOptions, beams: int, steps: _Steps) -> str:
+        settings: dict[str, Any] = {
+            "do_sample": False, "num_beams": beams, "max_new_tokens": options.max_length,
+            "logits_processor": [steps],
+        }
+        if options.min_length:
+            settings["min_new_tokens"] = options.min_length
+        ids = self.write(pixels, **settings).tolist()
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True)).strip()
+
+    def _pixels(self, image: Image.Image) -> Tensor:
+        """Return the picture as the network's first layer wants it, where the network is now."""
+        patches = next(part for part in self.module.modules() if isinstance(part, torch.nn.Conv2d))
+        pixels: Tensor = self._image_processor(images=image, return_tensors="pt")["pixel_values"]
+        return pixels.to(patches.weight.device, patches.weight.dtype)

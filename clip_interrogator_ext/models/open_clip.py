@@ -1,0 +1,507 @@
+"""Any open_clip backbone: by name, from a checkpoint file, or from a local folder."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from clip_interrogator_ext import catalog
+from clip_interrogator_ext.errors import BrokenModel, MissingModel, UnknownModel
+from clip_interrogator_ext.models import weights
+from clip_interrogator_ext.models.base import Tick, no_tick
+from clip_interrogator_ext.models.continuations import find_causal_tower
+from clip_interrogator_ext.models.tokens import TokenReader
+from clip_interrogator_ext.models.torchvision_operators import import_torchvision
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+log = logging.getLogger(__name__)
+
+DEMO_FOLDER = Path(__file__).parent / "demo" / "clip"
+_CONFIG_NAME = "open_clip_config.json"
+_AGREEMENT = 1e-3  # largest distance of two unit vectors that count as the same, in any precision
+
+# Tags trained with QuickGELU under an architecture of another name. open_clip 2.20 does not say
+# it of them, and 3.x says it but only warns.
+_QUICK_GELU_TAGS = {
+    ("RN50", "yfcc15m"), ("RN50", "cc12m"), ("RN101", "yfcc15m"),
+    ("ViT-B-32", "laion400m_e31"), ("ViT-B-32", "laion400m_e32"),
+}
+
+
+def import_open_clip() -> Any:
+    """Return the module open_clip, imported now, with a torchvision that may not fit."""
+    import_torchvision()
+    try:
+        import open_clip
+    except ImportError as error:
+        raise MissingModel(
+            f"open_clip can't be imported ({error}). Install it with `pip install open_clip_torch`."
+        ) from error
+    return open_clip
+
+
+def list_names() -> list[str]:
+    """Return every architecture/pretrained pair that the installed open_clip has weights for."""
+    return [f"{arch}/{tag}" for arch, tag in import_open_clip().list_pretrained()]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be built: an open_clip configuration and the checkpoint that fills it."""
+
+    name: str
+    config: dict[str, Any]
+    preprocess: dict[str, Any]
+    source: weights.Source | None = None
+    checkpoint: Path | None = None
+    official: bool = False
+    folder: Path | None = None
+    architecture: str | None = None
+
+
+def plan(name: str) -> Plan:
+    """Find out what a backbone's name means, without touching its weights.
+
+    A name is "demo", a folder in open_clip's format, `architecture=FILE`, or
+    `architecture/pretrained`. Raises UnknownModel with the nearest names.
+    """
+    if name == catalog.DEMO:
+        return _plan_folder(name, DEMO_FOLDER)
+    if Path(name).expanduser().is_dir():
+        return _plan_folder(name, Path(name).expanduser())
+    architecture, equals, file = name.partition("=")
+    if equals:
+        return _plan_file(name, architecture, Path(file).expanduser())
+    return _plan_pretrained(name)
+
+
+def _plan_folder(name: str, folder: Path) -> Plan:
+    path = folder / _CONFIG_NAME
+    if not path.is_file():
+        raise MissingModel(
+            f"{folder} holds no {_CONFIG_NAME}: it is not a folder in open_clip's format. "
+            "Save one with open_clip's push_to_hf_hub.save_for_hf, or name the checkpoint as "
+            "architecture=FILE."
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        config = dict(content["model_cfg"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise BrokenModel(f"{path} is not a configuration of open_clip's: {error!r}.") from error
+    checkpoint = next(
+        (folder / file for file in weights.SAFETENSORS_NAMES if (folder / file).is_file()), None
+    ) or next(iter(sorted(folder.glob("*.safetensors"))), None)
+    if checkpoint is None:
+        checkpoint = next((folder / f for f in weights.OFFICIAL_PICKLE_NAMES), None)
+        if checkpoint is None or not checkpoint.is_file():
+            raise MissingModel(f"{folder} holds no weights ({weights.SAFETENSORS_NAMES[0]}).")
+    preprocess = dict(content.get("preprocess_cfg") or {})
+    return Plan(name, config, preprocess, checkpoint=checkpoint, folder=folder)
+
+
+def _plan_file(name: str, architecture: str, checkpoint: Path) -> Plan:
+    config = _config_of(architecture)
+    if config is None:
+        raise _unknown(architecture, import_open_clip().list_models(), "architecture")
+    if not checkpoint.is_file():
+        raise MissingModel(f"There is no checkpoint file {checkpoint}.")
+    return Plan(name, config, {}, checkpoint=checkpoint, architecture=architecture)
+
+
+def _plan_pretrained(name: str) -> Plan:
+    known = list_names()
+    if name not in known:
+        architecture, _, tag = name.partition("/")
+        if not tag and _config_of(architecture) is not None:
+            tags = [one for one in known if one.startswith(f"{architecture}/")]
+            raise UnknownModel(
+                f"{name!r} names no weights, and without weights it would rank at random."
+                + catalog.did_you_mean(tags[:5]),
+                tuple(tags),
+            )
+        raise _unknown(name, known, "CLIP model")
+    architecture, tag = name.split("/", 1)
+    config = _config_of(architecture)
+    if config is None:
+        raise BrokenModel(f"open_clip lists {name} but has no configuration for {architecture}.")
+    published = import_open_clip().pretrained.get_pretrained_cfg(architecture, tag)
+    if _trained_with_quick_gelu(architecture, tag, published):
+        config["quick_gelu"] = True
+    return Plan(
+        name, config, dict(published), source=_source(name, published), official=True,
+        architecture=architecture,
+    )
+
+
+def _source(name: str, published: dict[str, Any]) -> weights.Source:
+    """Say where open_clip publishes a checkpoint; our catalog may know of safetensors."""
+    architecture, tag = name.split("/", 1)
+    row = catalog.BACKBONES.get(name)
+    repository, _, file = str(published.get("hub") or published.get("hf_hub") or "").rpartition("/")
+    if row is not None and row.hub:
+        repository, file = row.hub, ""
+    folders = [f"{architecture}-{tag}", f"{architecture}_{tag}"]
+    if repository:
+        folders += [repository.rsplit("/", 1)[-1], repository.replace("/", "--")]
+    return weights.Source(
+        name, hub=repository, file=file, url=str(published.get("url") or ""),
+        folders=tuple(folders),
+    )
+
+
+def _unknown(name: str, known: Sequence[str], what: str) -> UnknownModel:
+    nearest = catalog.nearest(name, known)
+    return UnknownModel(
+        f"No {what} is called {name!r}.{catalog.did_you_mean(nearest)} "
+        "`clip-interrogator-ext models --all` lists all of them.",
+        nearest,
+    )
+
+
+def _config_of(architecture: str) -> dict[str, Any] | None:
+    config = import_open_clip().factory.get_model_config(architecture)
+    return None if config is None else dict(config)
+
+
+def _trained_with_quick_gelu(architecture: str, tag: str, published: dict[str, Any]) -> bool:
+    return (
+        bool(published.get("quick_gelu"))
+        or tag == "openai"
+        or (architecture, tag) in _QUICK_GELU_TAGS
+        or architecture.endswith("-quickgelu")
+    )
+
+
+def find_checkpoint(name: str, models_dir: Path | None) -> Path | None:
+    """Return where a backbone's weights lie on this machine, or None; downloads nothing."""
+    planned = plan(name)
+    if planned.source is None:
+        return planned.checkpoint
+    return weights.is_here(planned.source, models_dir)
+
+
+def load(
+    name: str,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    models_dir: Path | None = None,
+    chunk_size: int = 64,
+) -> OpenClip:
+    """Load a backbone by name, in evaluation mode, its weights on the CPU until it is used.
+
+    Raises UnknownModel, MissingModel, UnsafeWeights or BrokenModel.
+    """
+    planned = plan(name)
+    checkpoint = planned.checkpoint or weights.find(_required(planned.source), models_dir)
+    official_url = planned.source.url if planned.source and planned.official else None
+    state = weights.read(checkpoint, official_url=official_url)
+    model = build(planned.config, dtype)
+    _fill(model, state, checkpoint)
+    return OpenClip(
+        name, model, preprocess_of(model, planned.preprocess), token_reader(planned),
+        device=device, chunk_size=chunk_size,
+    )
+
+
+def _required(source: weights.Source | None) -> weights.Source:
+    if source is None:
+        raise AssertionError("a plan has a checkpoint or a source")
+    return source
+
+
+def build(config: dict[str, Any], dtype: torch.dtype = torch.float32) -> torch.nn.Module:
+    """Build a model from open_clip's configuration, with random weights, on the CPU.
+
+    In half precision the normalizations stay in float32, as open_clip has it.
+    """
+    open_clip = import_open_clip()
+    config = json.loads(json.dumps(config))  # the constructors change what they are given
+    text, vision = config["text_cfg"], config["vision_cfg"]
+    if "hf_model_name" in text:
+        text["hf_model_pretrained"] = False
+    if "timm_model_name" in vision:
+        vision["timm_model_pretrained"] = False
+    custom = config.pop("custom_text", False) or "hf_model_name" in text
+    if "multimodal_cfg" in config:
+        kind = open_clip.CoCa
+    else:
+        kind = open_clip.CustomTextCLIP if custom else open_clip.CLIP
+    half = dtype in (torch.float16, torch.bfloat16)
+    try:
+        model: torch.nn.Module = kind(**config, cast_dtype=dtype if half else None)
+    except (TypeError, RuntimeError, ValueError, AssertionError, ImportError) as error:
+        raise BrokenModel(
+            f"This open_clip can't build the model ({error}). A newer open_clip_torch may."
+        ) from error
+    if half:
+        _to_half(model, dtype, whole="timm_model_name" in vision)
+    return model.eval()
+
+
+def _to_half(model: torch.nn.Module, dtype: torch.dtype, *, whole: bool) -> None:
+    open_clip = import_open_clip()
+    if not whole:
+        open_clip.model.convert_weights_to_lp(model, dtype=dtype)
+        return
+    model.to(dtype)
+    for module in model.modules():
+        if isinstance(module, open_clip.transformer.LayerNormFp32):
+            module.float()
+
+
+def _fill(model: torch.nn.Module, state: dict[str, Tensor], checkpoint: Path) -> None:
+    """Load a state dict in whatever layout it was published, and refuse one that does not fit."""
+    open_clip = import_open_clip()
+    convert = getattr(open_clip, "convert", None)
+    if convert is not None:
+        state = convert.convert_state_dict(model, state)
+    if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
+        state = open_clip.model.convert_to_custom_text_state_dict(state)
+    for name in ("logit_scale", "logit_bias"):
+        own = getattr(model, name, None)
+        if own is not None and name in state:
+            state[name] = state[name].reshape(own.shape)
+        elif own is not None:
+            state[name] = own.detach()  # scales similarities for training; nothing here reads it
+    position_ids = "text.transformer.embeddings.position_ids"
+    if position_ids not in model.state_dict():
+        state.pop(position_ids, None)
+    try:
+        open_clip.model.resize_pos_embed(state, model)
+        model.load_state_dict(state, strict=True)
+    except (RuntimeError, AttributeError, KeyError) as error:
+        missing = re.findall(r'"([^"]+)"', str(error))[:3]
+        detail = f" (for instance {', '.join(missing)})" if missing else ""
+        raise BrokenModel(
+            f"The weights in {checkpoint} don't fit the model's architecture{detail}. Was it named "
+            "rightly?"
+        ) from error
+
+
+def token_reader(planned: Plan) -> TokenReader:
+    """Return what turns texts into the ids that a planned backbone reads."""
+    context_length = int(planned.config["text_cfg"].get("context_length", 77))
+    return TokenReader(_tokenizer(planned), context_length)
+
+
+def _tokenizer(planned: Plan) -> Any:
+    open_clip = import_open_clip()
+    text = planned.config["text_cfg"]
+    try:
+        if planned.folder is not None and text.get("hf_tokenizer_name"):
+            return open_clip.tokenizer.HFTokenizer(str(planned.folder))
+        if planned.architecture is not None:
+            tokenizer = open_clip.get_tokenizer(planned.architecture)
+            if hasattr(tokenizer, "encode") or hasattr(tokenizer, "tokenizer"):
+                return tokenizer
+        tokenizer = open_clip.tokenizer.SimpleTokenizer(**text.get("tokenizer_kwargs") or {})
+    except (OSError, ImportError, ValueError) as error:
+        raise MissingModel(
+            f"The tokenizer of {planned.name} can't be had ({str(error).splitlines()[0]}). With a "
+            "network it is downloaded at first use."
+        ) from error
+    if not callable(tokenizer):  # open_clip 2.20: a function beside the class makes the rows
+        tokenizer.__class__ = _callable_tokenizer(type(tokenizer))
+    return tokenizer
+
+
+def _callable_tokenizer(kind: type) -> type:
+    def rows(self: Any, texts: list[str], context_length: int) -> Tensor:  # noqa: ARG001
+        tokens: Tensor = import_open_clip().tokenize(texts, context_length)
+        return tokens
+
+    return type(kind.__name__, (kind,), {"__call__": rows})
+
+
+def preprocess_of(model: Any, published: dict[str, Any]) -> Any:
+    """Return the transform from an RGB picture to the tensor that the image tower reads."""
+    open_clip = import_open_clip()
+    transform = open_clip.transform
+    size = model.visual.image_size
+    mean, std = published.get("mean"), published.get("std")
+    if hasattr(transform, "image_transform_v2"):
+        fields = transform.PreprocessCfg.__dataclass_fields__
+        known = {key: published[key] for key in published if key in fields}
+        known["size"] = size
+        return transform.image_transform_v2(transform.PreprocessCfg(**known), is_train=False)
+    constants = open_clip.constants
+    return transform.image_transform(
+        size, is_train=False,
+        mean=tuple(mean or constants.OPENAI_DATASET_MEAN),
+        std=tuple(std or constants.OPENAI_DATASET_STD),
+    )
+
+
+class OpenClip:
+    """A CLIP backbone from open_clip: see models.base.TextImageEncoder.
+
+    Texts take the fast path of models.continuations when the text tower allows it and a handful
+    of texts encoded both ways agree; otherwise the plain path.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        module: Any,  # open_clip.CLIP, CustomTextCLIP or CoCa
+        preprocess: Any,
+        reader: TokenReader,
+        *,
+        device: torch.device,
+        chunk_size: int = 64,
+    ) -> None:
+        self.name = name
+        self.module = module
+        self.token_budget = reader.budget
+        self.chunk_size = chunk_size
+        self.preprocess = preprocess
+        self.reader = reader
+        self._device = device
+        self._tower = find_causal_tower(module) if reader.is_simple else None
+        self._checked = self._tower is None
+        self._dimension: int | None = None
+
+    @property
+    def dimension(self) -> int:
+        """The length of the vectors."""
+        if self._dimension is None:
+            self._dimension = self._encode_padded(["a"]).shape[-1]
+        return self._dimension
+
+    def encode_image(self, image: Image.Image) -> Tensor:
+        """Return the unit vector of an RGB image: (dimension,) float32 on the CPU."""
+        pixels = self.preprocess(image).unsqueeze(0).to(self._device)
+        with torch.inference_mode(), self._precision():
+            features = self.module.encode_image(pixels.to(self._image_dtype()))
+        return _unit(features)[0]
+
+    def encode_texts(
+        self, texts: Sequence[str], tick: Tick = no_tick, label: str = "texts"
+    ) -> Tensor:
+        """Return the unit vectors of texts: (len(texts), dimension) float32 on the CPU."""
+        if self._fast():
+            rows = [self.reader.row(self.reader.ids(text)) for text in texts]
+            return self._encode_rows(rows, [], 0, tick, label)
+        return self._encode_all_padded(texts, tick, label)
+
+    def encode_continuations(
+        self, prefix: str, phrases: Sequence[str], tick: Tick = no_tick, label: str = "phrases"
+    ) -> Tensor:
+        """Return the vectors of f"{prefix}, {phrase}": (len(phrases), dimension) float32."""
+        if not prefix:
+            return self.encode_texts(phrases, tick, label)
+        if not self._fast():
+            return self._encode_all_padded([f"{prefix}, {one}" for one in phrases], tick, label)
+        rows = [self.reader.row(ids) for ids in self.reader.continuations(prefix, phrases)]
+        shared = self.reader.row(self.reader.ids(prefix + ","))[:-1]
+        # Each row goes on by at least its end-of-text token, and begins as the prefix does.
+        whole = [row[: len(shared)] == shared and len(row) > len(shared) for row in rows]
+        if not all(whole) or len(rows) < 2:
+            return self._encode_rows(rows, [], 0, tick, label)
+        with torch.inference_mode(), self._precision():
+            past = self._fast_tower().read_prefix(shared)
+        rest = [row[len(shared) :] for row in rows]
+        return self._encode_rows(rest, past, len(shared), tick, label)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens each text has, start and end tokens not counted."""
+        return self.reader.count(texts)
+
+    def count_continuations(self, prefix: str, phrases: Sequence[str]) -> list[int]:
+        """Return how many tokens each text "prefix, phrase" has."""
+        if not prefix:
+            return self.count_tokens(phrases)
+        return [len(ids) for ids in self.reader.continuations(prefix, phrases)]
+
+    def key(self) -> str:
+        """Return a name for this backbone that is safe as a folder's."""
+        readable = re.sub(r"[^A-Za-z0-9._-]+", "_", self.name).strip("._")[-80:]
+        if readable == self.name.replace("/", "_"):
+            return readable
+        return f"{readable}-{hashlib.sha256(self.name.encode()).hexdigest()[:8]}"
+
+    def _fast_tower(self) -> Any:
+        return self._tower
+
+    def _fast(self) -> bool:
+        """Say whether the fast path may be taken, checking it against the plain one once."""
+        if not self._checked:
+            self._checked = True
+            texts = ["a", "a photo of a red cat on a beach", "oil painting, golden hour"]
+            try:
+                rows = [self.reader.row(self.reader.ids(text)) for text in texts]
+                fast = self._encode_rows(rows, [], 0, no_tick, "")
+                agree = (fast - self._encode_padded(texts)).norm(dim=-1).max() < _AGREEMENT
+            except (RuntimeError, AttributeError, TypeError) as error:
+                log.debug("the fast path failed", exc_info=error)
+                agree = torch.tensor(False)
+            if not agree:
+                self._tower = None
+                log.info("%s: texts take the plain path, the fast one disagrees.", self.name)
+        return self._tower is not None
+
+    def _encode_rows(
+        self, rows: list[list[int]], past: list[Any], start: int, tick: Tick, label: str
+    ) -> Tensor:
+        """Encode rows of ids, those of one length together; in the order they were given."""
+        by_length: dict[int, list[int]] = defaultdict(list)
+        for index, row in enumerate(rows):
+            by_length[len(row)].append(index)
+        vectors: Tensor | None = None
+        done = 0
+        for indices in by_length.values():
+            for begin in range(0, len(indices), self.chunk_size):
+                tick(label, done, len(rows))
+                chunk = indices[begin : begin + self.chunk_size]
+                ids = torch.tensor([rows[index] for index in chunk], device=self._device)
+                with torch.inference_mode(), self._precision():
+                    features = _unit(self._fast_tower().continue_from(past, start, ids))
+                if vectors is None:
+                    vectors = torch.empty(len(rows), features.shape[-1])
+                vectors[torch.tensor(chunk)] = features
+                done += len(chunk)
+        tick(label, done, len(rows))
+        return torch.empty(0, self.dimension) if vectors is None else vectors
+
+    def _encode_all_padded(self, texts: Sequence[str], tick: Tick, label: str) -> Tensor:
+        parts = []
+        for begin in range(0, len(texts), self.chunk_size):
+            tick(label, begin, len(texts))
+            parts.append(self._encode_padded(texts[begin : begin + self.chunk_size]))
+        tick(label, len(texts), len(texts))
+        return torch.cat(parts) if parts else torch.empty(0, self.dimension)
+
+    def _encode_padded(self, texts: Sequence[str]) -> Tensor:
+        """Encode texts as open_clip does: every one at the full context length."""
+        rows = self.reader.padded(texts).to(self._device)
+        with torch.inference_mode(), self._precision():
+            return _unit(self.module.encode_text(rows))
+
+    def _image_dtype(self) -> torch.dtype:
+        parameter: Tensor = next(self.module.visual.parameters())
+        return parameter.dtype
+
+    @contextlib.contextmanager
+    def _precision(self) -> Iterator[None]:
+        """Compute in the weights' own precision, whatever the caller switched on around us."""
+        with torch.autocast(self._device.type, enabled=False):
+            yield
+
+
+def _unit(features: Tensor) -> Tensor:
+    """Return vectors of length one, as float32 on the CPU."""
+    return functional.normalize(features.float(), dim=-1).cpu().clone()

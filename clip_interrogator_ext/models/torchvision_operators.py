@@ -1,0 +1,50 @@
+"""Let a torchvision whose compiled operators don't load be imported all the same.
+
+A torchvision built for another torch stops at import with "operator torchvision::nms does not
+exist". CLIP and BLIP need its transforms only, which are plain Python, so the two operators that
+its import names are declared without an implementation, and the user is told once.
+"""
+
+from __future__ import annotations
+
+import logging
+from importlib import import_module, util
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+_SCHEMAS = (
+    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+)
+_library: object = None  # torch drops the declarations when their library object is collected
+
+
+def import_torchvision() -> None:
+    """Import torchvision, declaring its operators where its own could not be loaded.
+
+    Does nothing where torchvision is missing: whoever needs it says so.
+    """
+    global _library
+    if _library is not None or util.find_spec("torchvision") is None:
+        return
+    try:
+        import_module("torchvision")
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+        import torch
+
+        make_library: Any = torch.library.Library  # torch leaves it without types
+        library = make_library("torchvision", "DEF")
+        for schema in _SCHEMAS:
+            library.define(schema)
+        _library = library
+        log.warning(
+            "torchvision's compiled operators don't fit this torch (%s); going on without them, "
+            "since only its transforms are needed. To be rid of this line, install the torchvision "
+            "made for torch %s.",
+            error,
+            torch.__version__,
+        )
+        import_module("torchvision")

@@ -1,0 +1,259 @@
+"""Find a backbone's weights on this machine or download them, and read them safely."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import pickle
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from tqdm import tqdm
+
+from clip_interrogator_ext.errors import BrokenModel, MissingModel, UnsafeWeights
+
+log = logging.getLogger(__name__)
+
+SAFETENSORS_NAMES = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "model.safetensors",
+)
+OFFICIAL_PICKLE_NAMES = ("open_clip_pytorch_model.bin",)
+_OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a published checkpoint comes from.
+
+    `hub` is a repository, with the name of a file in it where that is not the usual one; `url`
+    is a plain address, whose own text holds the first digits of the file's SHA-256.
+    """
+
+    name: str
+    hub: str = ""
+    file: str = ""
+    url: str = ""
+    folders: tuple[str, ...] = ()
+    """Names that a folder of these weights may have inside the models folder."""
+
+
+@dataclass
+class _Places:
+    """The places that were looked in, for the message when nothing was found."""
+
+    tried: list[str] = field(default_factory=list)
+
+    def existing(self, path: Path) -> Path | None:
+        self.tried.append(str(path))
+        return path if path.is_file() else None
+
+
+def offline() -> bool:
+    """Say whether the user has forbidden downloads."""
+    values = (os.environ.get(name, "") for name in _OFFLINE_VARIABLES)
+    return any(value.upper() in ("1", "ON", "YES", "TRUE") for value in values)
+
+
+def find(source: Source, models_dir: Path | None) -> Path:
+    """Return the path of a checkpoint file: found on this machine, or downloaded.
+
+    Raises MissingModel, which names every place that was looked in.
+    """
+    places = _Places()
+    found = _find_local(source, models_dir, places)
+    if found is not None:
+        return found
+    reason = "downloads are switched off (HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set)"
+    if not offline():
+        try:
+            return _download(source, models_dir)
+        except (OSError, ValueError) as error:
+            reason = f"the download failed ({_first_line(error)})"
+    raise MissingModel(
+        f"The weights of {source.name} are not on this machine, and {reason}. Looked in: "
+        + "; ".join(places.tried)
+        + f". To put them there: {_advice(source, models_dir)}"
+    )
+
+
+def is_here(source: Source, models_dir: Path | None) -> Path | None:
+    """Return the path of a checkpoint file on this machine, or None; downloads nothing."""
+    return _find_local(source, models_dir, _Places())
+
+
+def _find_local(source: Source, models_dir: Path | None, places: _Places) -> Path | None:
+    for candidate in _candidate_files(source, models_dir):
+        if found := places.existing(candidate):
+            return found
+    if source.hub:
+        for cache in (models_dir, None):
+            if found := _find_in_hub_cache(source, cache, places):
+                return found
+    return None
+
+
+def _candidate_files(source: Source, models_dir: Path | None) -> Iterator[Path]:
+    file_of_url = source.url.rsplit("/", 1)[-1]
+    names = [*SAFETENSORS_NAMES, *([source.file] if source.file else OFFICIAL_PICKLE_NAMES)]
+    if models_dir is not None:
+        for folder in source.folders:
+            for name in names:
+                yield models_dir / folder / name
+        for name in (f"{source.folders[0]}.safetensors" if source.folders else "", file_of_url):
+            if name:
+                yield models_dir / name
+    if file_of_url:
+        yield Path.home() / ".cache" / "clip" / file_of_url
+
+
+def _hub_file_names(source: Source) -> tuple[str, ...]:
+    if not source.file:
+        return (*SAFETENSORS_NAMES[:2], *OFFICIAL_PICKLE_NAMES)
+    stem = source.file.rsplit(".", 1)[0]
+    return tuple(dict.fromkeys((f"{stem}.safetensors", source.file)))
+
+
+def _find_in_hub_cache(source: Source, cache: Path | None, places: _Places) -> Path | None:
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    shown = Path(cache or constants.HF_HUB_CACHE) / f"models--{source.hub.replace('/', '--')}"
+    places.tried.append(str(shown))
+    for name in _hub_file_names(source):
+        found = try_to_load_from_cache(source.hub, name, cache_dir=cache)
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def _download(source: Source, models_dir: Path | None) -> Path:
+    if source.hub:
+        return _download_from_hub(source, models_dir)
+    target = models_dir or Path.home() / ".cache" / "clip"
+    return _download_url(source.url, target / source.url.rsplit("/", 1)[-1])
+
+
+def _download_from_hub(source: Source, models_dir: Path | None) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.utils import EntryNotFoundError
+
+    names = _hub_file_names(source)
+    for name in names:
+        try:
+            return Path(hf_hub_download(source.hub, name, cache_dir=models_dir))
+        except EntryNotFoundError as error:
+            if "LocalEntryNotFound" in type(error).__name__:
+                raise OSError(_first_line(error)) from error
+            log.info("%s has no %s", source.hub, name)
+    raise OSError(f"{source.hub} has none of {', '.join(names)}")
+
+
+def _download_url(url: str, target: Path) -> Path:
+    """Download a file under a neighbouring name, check its hash, then give it its own name."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".partial-", delete=False) as file:
+        partial = Path(file.name)
+        try:
+            with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 - open_clip's own
+                total = int(answer.headers.get("Content-Length") or 0)
+                with tqdm(total=total, unit="B", unit_scale=True, desc=target.name) as bar:
+                    while block := answer.read(1 << 20):
+                        file.write(block)
+                        bar.update(len(block))
+            file.close()
+            if not matches_published_hash(partial, url):
+                raise OSError(f"the file from {url} does not have its published hash")
+            partial.replace(target)
+        finally:
+            file.close()
+            partial.unlink(missing_ok=True)
+    return target
+
+
+def matches_published_hash(path: Path, url: str) -> bool:
+    """Say whether a file's SHA-256 begins with the digits that its address publishes.
+
+    OpenAI's addresses hold the whole hash as a folder, open_clip's the first eight digits at the
+    end of the file's name. An address without one can't be matched.
+    """
+    parts = url.split("/")
+    published = parts[-2] if "openaipublic" in url else Path(parts[-1]).stem.rsplit("-", 1)[-1]
+    digits = set("0123456789abcdef")
+    if len(published) < 8 or not set(published) <= digits:
+        return False
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest().startswith(published)
+
+
+def read(path: Path, *, official_url: str | None = None) -> dict[str, torch.Tensor]:
+    """Read a checkpoint's tensors by name, without running anything that it contains.
+
+    Safetensors are read as they are. `official_url` marks a checkpoint that open_clip names
+    itself (empty where it comes from a hub): such a one is read with `weights_only=True`, or as
+    TorchScript after its published hash matched. Any other kind raises UnsafeWeights.
+    """
+    if path.suffix == ".safetensors":
+        try:
+            return _tidy(load_file(path))
+        except (SafetensorError, OSError) as error:
+            raise _broken(path, error) from error
+    if official_url is None:
+        raise UnsafeWeights(
+            f"{path} is not a safetensors file, and a pickled checkpoint can run code of its "
+            "maker when it is opened. Use the model's safetensors, or convert the file on a "
+            "machine where you trust it: load it with torch.load(..., weights_only=True) and save "
+            "it with safetensors.torch.save_file."
+        )
+    try:
+        return _tidy(torch.load(path, map_location="cpu", weights_only=True))
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        if not official_url or not matches_published_hash(path, official_url):
+            raise _broken(path, error) from error
+    load_script: Any = torch.jit.load  # torch leaves it without types
+    return _tidy(load_script(str(path), map_location="cpu").state_dict())
+
+
+def _tidy(checkpoint: Any) -> dict[str, torch.Tensor]:
+    """Unwrap a training checkpoint, and drop what is not a weight."""
+    state = checkpoint.get("state_dict", checkpoint)
+    if state and all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    extra = {"input_resolution", "context_length", "vocab_size"}
+    return {name: tensor for name, tensor in state.items() if name not in extra}
+
+
+def _broken(path: Path, error: Exception) -> BrokenModel:
+    return BrokenModel(
+        f"{path} can't be read as a checkpoint ({_first_line(error)}). Delete it and download it "
+        "again."
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+
+
+def _advice(source: Source, models_dir: Path | None) -> str:
+    folder = models_dir or Path("MODELS_FOLDER")
+    option = "" if models_dir else " and name that folder as the models folder"
+    if source.hub:
+        name = _hub_file_names(source)[0]
+        target = folder / source.folders[0] / SAFETENSORS_NAMES[0]
+        return (
+            f"with a network, run `hf download {source.hub}`; or bring {name} from {source.hub} "
+            f"as {target}{option}."
+        )
+    return f"bring {source.url} as {folder / source.url.rsplit('/', 1)[-1]}{option}."

@@ -1,0 +1,107 @@
+"""Frozen requests, which check themselves when they are built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from clip_interrogator_ext import catalog
+from clip_interrogator_ext.errors import BadOption
+from clip_interrogator_ext.settings import SETTINGS
+
+
+def _check(options: Any, keys: dict[str, str]) -> None:
+    """Check the fields of `options` against the settings that describe them.
+
+    `keys` gives a field's setting where the two have different names.
+    """
+    for field in fields(options):
+        setting = SETTINGS.get(keys.get(field.name, field.name))
+        value = getattr(options, field.name)
+        if setting is None or value is None:
+            continue
+        if setting.choices and value not in setting.choices:
+            near = catalog.did_you_mean(catalog.nearest(str(value), setting.choices))
+            raise BadOption(
+                field.name,
+                f"{setting.label} can't be {value!r}; it is one of {', '.join(setting.choices)}."
+                + near,
+            )
+        if setting.minimum is not None and setting.maximum is not None:
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise BadOption(field.name, f"{setting.label} must be a whole number.")
+            if not setting.minimum <= value <= setting.maximum:
+                raise BadOption(
+                    field.name,
+                    f"{setting.label} must be from {setting.minimum} to {setting.maximum}, "
+                    f"not {value}.",
+                )
+
+
+@dataclass(frozen=True)
+class CaptionOptions:
+    """How the captioner writes: beams, and the fewest and the most tokens."""
+
+    beams: int = 1
+    min_length: int = 0
+    max_length: int = 32
+
+    def __post_init__(self) -> None:
+        _check(self, {name: f"caption_{name}" for name in ("beams", "min_length", "max_length")})
+        if self.min_length > self.max_length:
+            raise BadOption(
+                "min_length",
+                f"The caption's minimum length ({self.min_length}) is above its maximum "
+                f"({self.max_length}).",
+            )
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which networks answer, and how they share the device.
+
+    Several backbones judge together, each with the same weight. A captioner of "none" means
+    that the caption, if a mode needs one, comes with the request. "demo" names the bundled models.
+    """
+
+    backbones: tuple[str, ...] = (catalog.DEFAULT_BACKBONE,)
+    captioner: str = catalog.DEFAULT_CAPTIONER
+    chunk_size: int = 64
+    low_memory: bool = False
+
+    def __post_init__(self) -> None:
+        _check(self, {})
+        if not self.backbones or not all(self.backbones):
+            raise BadOption("backbones", "Name at least one CLIP backbone.")
+        if len(set(self.backbones)) < len(self.backbones):
+            raise BadOption("backbones", "Each CLIP backbone can be named once only.")
+        if not self.captioner:
+            raise BadOption("captioner", 'Name a captioner, or "none".')
+
+
+@dataclass(frozen=True)
+class InterrogateOptions:
+    """What is asked about one picture.
+
+    `negative` asks for the negative prompt in the same run. `caption` stands in for the
+    captioner's. `subject` goes in front in style mode. `categories` limits the positive word
+    lists. Where `max_flavors` or `token_budget` is None, the mode or the backbone decides.
+    """
+
+    mode: str = "best"
+    negative: bool = False
+    caption: str | None = None
+    subject: str | None = None
+    categories: tuple[str, ...] | None = None
+    pool_size: int = 2048
+    min_flavors: int = 8
+    max_flavors: int | None = None
+    token_budget: int | None = None
+    captioning: CaptionOptions = CaptionOptions()
+
+    def __post_init__(self) -> None:
+        _check(self, {})
+        if self.max_flavors is not None and self.mode in ("best", "style"):
+            object.__setattr__(self, "min_flavors", min(self.min_flavors, self.max_flavors))
+        if self.categories is not None and not self.categories and self.mode != "caption":
+            raise BadOption("categories", "Name at least one category of phrases.")

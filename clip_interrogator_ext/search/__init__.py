@@ -1,0 +1,1 @@
+"""Find the phrases that describe a picture, and join them."""

@@ -1,0 +1,219 @@
+"""The modes: how phrases become a prompt, one function each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from clip_interrogator_ext.errors import Interrupted
+from clip_interrogator_ext.phrases import SEPARATOR, fit_words
+from clip_interrogator_ext.search.chain import chain
+from clip_interrogator_ext.search.ranking import top_k
+from clip_interrogator_ext.vocabulary.tables import Table, merge
+
+if TYPE_CHECKING:
+    from clip_interrogator_ext.options import InterrogateOptions
+    from clip_interrogator_ext.search.scorer import Scorer
+
+DEFAULT_MAX_FLAVORS = {"classic": 3}
+_MAX_FLAVORS = 32
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A phrase of a draft, and what stands between it and the text before it."""
+
+    phrase: str
+    category: str
+    glue: str = SEPARATOR
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A prompt being made: the caption or subject in front, then its phrases."""
+
+    head: str = ""
+    pieces: tuple[Piece, ...] = ()
+    interrupted: bool = False
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        text = self.head
+        for piece in self.pieces:
+            text = f"{text}{piece.glue}{piece.phrase}" if text else piece.phrase
+        return text
+
+    def without(self, index: int) -> Draft:
+        """Return the draft without one piece; what followed it takes its glue."""
+        pieces = list(self.pieces)
+        removed = pieces.pop(index)
+        if index < len(pieces):
+            pieces[index] = replace(pieces[index], glue=removed.glue)
+        return replace(self, pieces=tuple(pieces))
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One picture, looked at once: what it shows, and a scorer for texts about it."""
+
+    caption: str
+    scorer: Scorer
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The tables in use: each positive category's, all of them as one, and the negative one."""
+
+    tables: dict[str, Table]
+    whole: Table
+    negative: Table | None = None
+
+
+Mode = Callable[[Scene, Vocabulary, "InterrogateOptions"], Draft]
+
+
+def max_flavors(options: InterrogateOptions) -> int:
+    """Return the most phrases to add, where the options leave it to the mode."""
+    if options.max_flavors is not None:
+        return options.max_flavors
+    return DEFAULT_MAX_FLAVORS.get(options.mode, _MAX_FLAVORS)
+
+
+def token_budget(scorer: Scorer, options: InterrogateOptions) -> int:
+    """Return how many tokens a prompt may have."""
+    return min(options.token_budget or scorer.token_budget, scorer.token_budget)
+
+
+def caption(scene: Scene, _vocabulary: Vocabulary, options: InterrogateOptions) -> Draft:
+    """Return the caption alone, cut to the budget."""
+    budget = token_budget(scene.scorer, options)
+    return Draft(fit_words(scene.caption, budget, scene.scorer.count_tokens))
+
+
+def fast(scene: Scene, vocabulary: Vocabulary, options: InterrogateOptions) -> Draft:
+    """Return the caption and the phrases nearest to the picture, each by itself."""
+    table = vocabulary.whole
+    best = top_k(scene.scorer.table(table), max_flavors(options))
+    pieces = [Piece(table.phrases[index], table.categories[index]) for index in best]
+    return _fit(caption(scene, vocabulary, options), pieces, scene.scorer, options)
+
+
+def classic(scene: Scene, vocabulary: Vocabulary, options: InterrogateOptions) -> Draft:
+    """Return the caption, then a medium by an artist, a site, a movement, and flavors."""
+    head = caption(scene, vocabulary, options)
+
+    def nearest(category: str, count: int) -> list[Piece]:
+        table = vocabulary.tables.get(category)
+        if table is None:
+            return []
+        best = top_k(scene.scorer.table(table), count)
+        return [Piece(table.phrases[index], category) for index in best]
+
+    mediums, artists = nearest("mediums", 1), nearest("artists", 1)
+    named_already = bool(mediums) and scene.caption.startswith(mediums[0].phrase)
+    if mediums:
+        # "a painting by ...": no comma between a medium and its artist
+        artists = [replace(artist, glue=" ") for artist in artists]
+    pieces = [] if named_already else mediums
+    pieces = [*pieces, *artists, *nearest("sites", 1), *nearest("movements", 1)]
+    pieces += nearest("flavors", max_flavors(options))
+    return _fit(head, pieces, scene.scorer, options)
+
+
+def best(scene: Scene, vocabulary: Vocabulary, options: InterrogateOptions) -> Draft:
+    """Return the best of a search over the pool, of `fast`, of `classic`, and of the caption."""
+    head = caption(scene, vocabulary, options)
+    searched = _search(scene, vocabulary, options, head.head)
+    if searched.interrupted:
+        return searched
+    limited = replace(options, max_flavors=max_flavors(options))
+    drafts = [
+        head, classic(scene, vocabulary, limited), fast(scene, vocabulary, limited), searched,
+    ]
+    drafts = [draft for draft in drafts if draft.text]
+    if not drafts:
+        return head
+    try:
+        scores = scene.scorer.texts([draft.text for draft in drafts])
+    except Interrupted:
+        return replace(searched, interrupted=True)
+    return drafts[int(scores.argmax())]
+
+
+def style(scene: Scene, vocabulary: Vocabulary, options: InterrogateOptions) -> Draft:
+    """Return how the picture looks, by the search of `best`, after the user's subject if any."""
+    budget = token_budget(scene.scorer, options)
+    subject = fit_words(options.subject or "", budget, scene.scorer.count_tokens)
+    return _search(scene, vocabulary, options, subject)
+
+
+def negative(scene: Scene, vocabulary: Vocabulary, options: InterrogateOptions) -> Draft:
+    """Return the phrases farthest from the picture, from the flavors and the negative list.
+
+    The sign is turned once, at the scorer: from there on far is near, and the search is that of
+    `best`.
+    """
+    away = scene.scorer.negated()
+    flavors = vocabulary.tables.get("flavors")
+    candidates = []
+    if flavors is not None:
+        candidates.append(flavors.select(top_k(away.table(flavors), options.pool_size)))
+    if vocabulary.negative is not None:
+        candidates.append(vocabulary.negative)
+    if not candidates:
+        return Draft()
+    return _grow(away, merge(candidates), options, "", "Negative")
+
+
+MODES: dict[str, Mode] = {
+    "best": best,
+    "fast": fast,
+    "classic": classic,
+    "negative": negative,
+    "caption": caption,
+    "style": style,
+}
+
+NEEDS_CAPTION = frozenset({"best", "fast", "classic", "caption"})
+
+
+def _search(
+    scene: Scene, vocabulary: Vocabulary, options: InterrogateOptions, head: str
+) -> Draft:
+    table = vocabulary.whole
+    pool = table.select(top_k(scene.scorer.table(table), options.pool_size))
+    return _grow(scene.scorer, pool, options, head, "Searching")
+
+
+def _grow(
+    scorer: Scorer, pool: Table, options: InterrogateOptions, head: str, label: str
+) -> Draft:
+    found = chain(
+        scorer, head, pool.phrases,
+        min_count=options.min_flavors,
+        max_count=max_flavors(options),
+        budget=token_budget(scorer, options),
+        label=label,
+    )
+    category_of = dict(zip(pool.phrases, pool.categories, strict=True))
+    pieces = tuple(Piece(phrase, category_of[phrase]) for phrase in found.phrases)
+    return Draft(head, pieces, found.interrupted)
+
+
+def _fit(
+    head: Draft, pieces: Sequence[Piece], scorer: Scorer, options: InterrogateOptions
+) -> Draft:
+    """Add pieces up to the first that would put the text over the budget.
+
+    Pieces without a comma between them stay together.
+    """
+    budget = token_budget(scorer, options)
+    drafts = [replace(head, pieces=tuple(pieces[:end])) for end in range(len(pieces) + 1)]
+    counts = scorer.count_tokens([draft.text for draft in drafts])
+    kept = next((end for end, count in enumerate(counts) if count > budget), len(counts)) - 1
+    kept = max(kept, 0)
+    while 0 < kept < len(pieces) and pieces[kept].glue != SEPARATOR:
+        kept -= 1
+    return drafts[kept]

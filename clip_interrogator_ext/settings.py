@@ -1,0 +1,92 @@
+"""Every lasting preference, described once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from clip_interrogator_ext import catalog
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One preference: what it is called, what it may be, and what it does."""
+
+    key: str
+    label: str
+    default: str | int | bool | None
+    help: str
+    minimum: int | None = None
+    maximum: int | None = None
+    choices: tuple[str, ...] = ()
+
+
+_ROWS = (
+    Setting(
+        "mode", "Mode", "best", "How phrases are joined into the prompt.",
+        choices=tuple(catalog.MODES),
+    ),
+    Setting(
+        "clip", "CLIP backbone", catalog.DEFAULT_BACKBONE,
+        "The network that ranks phrases against the picture: architecture/pretrained, a "
+        "checkpoint as architecture=FILE, or a folder in open_clip's format.",
+    ),
+    Setting(
+        "captioner", "Captioner", catalog.DEFAULT_CAPTIONER,
+        "The network that says what is in the picture: a name, a folder, or none.",
+    ),
+    Setting(
+        "caption_beams", "Caption beams", 1,
+        "How many captions the captioner follows at once; more is slower and often more exact.",
+        1, 16,
+    ),
+    Setting(
+        "caption_min_length", "Caption minimum length", 0,
+        "The fewest tokens of a caption.", 0, 256,
+    ),
+    Setting(
+        "caption_max_length", "Caption maximum length", 32,
+        "The most tokens of a caption.", 1, 256,
+    ),
+    Setting(
+        "pool_size", "Pool size", 2048,
+        "How many of the best phrases `best` and `negative` search through.", 1, 1_000_000,
+    ),
+    Setting(
+        "min_flavors", "Minimum flavors", 8,
+        "How many phrases `best` adds before it may stop.", 0, 256,
+    ),
+    Setting(
+        "max_flavors", "Maximum flavors", None,
+        "The most phrases to add; empty: 3 in classic, 32 elsewhere.", 0, 256,
+    ),
+    Setting(
+        "token_budget", "Token budget", None,
+        "The most tokens of a prompt; empty: what the backbone reads (75 for CLIP).", 1, 75,
+    ),
+    Setting(
+        "chunk_size", "Chunk size", 64,
+        "How many texts are encoded at once; fewer need less memory.", 1, 4096,
+    ),
+    Setting(
+        "low_memory", "Low memory", False,
+        "Keep at most one network on the device.",
+    ),
+    Setting(
+        "device", "Device", None,
+        "Where the networks run: cpu, cuda, cuda:1, mps, ...; empty: the best there is.",
+    ),
+    Setting(
+        "models_dir", "Models folder", None,
+        "Where weights are looked for first and downloaded to; empty: the usual caches.",
+    ),
+    Setting(
+        "lists_dir", "Word lists folder", None,
+        "A folder of your own word lists, which add to or replace the bundled categories.",
+    ),
+    Setting(
+        "cache_dir", "Cache folder", None,
+        "Where the vectors of word lists are kept; empty: the user's cache folder.",
+    ),
+)
+
+SETTINGS: dict[str, Setting] = {row.key: row for row in _ROWS}

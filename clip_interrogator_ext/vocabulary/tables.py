@@ -1,0 +1,230 @@
+"""The vectors of phrases: computed, kept in files, verified, extended."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from clip_interrogator_ext.models.base import Tick, no_tick
+
+if TYPE_CHECKING:
+    from clip_interrogator_ext.models.base import TextImageEncoder
+
+log = logging.getLogger(__name__)
+
+_FORMAT = "1"
+_PROBES = 4  # how many kept vectors are computed again, to know that this network made them
+_PROBE_DISTANCE = 0.02  # between the fp32 and fp16 vectors of one network; others are far apart
+_SAVE_EVERY = 4096
+
+
+@dataclass(frozen=True)
+class Table:
+    """Phrases with their categories and, for each backbone in use, their vectors.
+
+    `vectors[k]` is (len(phrases), dimension of backbone k), float32, of unit length.
+    """
+
+    phrases: tuple[str, ...]
+    categories: tuple[str, ...]
+    vectors: tuple[Tensor, ...]
+
+    def __len__(self) -> int:
+        return len(self.phrases)
+
+    def select(self, indices: Sequence[int]) -> Table:
+        """Return the rows at these indices, in their order."""
+        rows = torch.tensor(list(indices), dtype=torch.long)
+        return Table(
+            tuple(self.phrases[index] for index in indices),
+            tuple(self.categories[index] for index in indices),
+            tuple(vectors[rows] for vectors in self.vectors),
+        )
+
+
+def concatenate(tables: Sequence[Table]) -> Table:
+    """Put tables together in their order, with every row of each."""
+    return Table(
+        tuple(phrase for table in tables for phrase in table.phrases),
+        tuple(category for table in tables for category in table.categories),
+        tuple(torch.cat(parts) for parts in zip(*(table.vectors for table in tables), strict=True)),
+    )
+
+
+def merge(tables: Sequence[Table]) -> Table:
+    """Put tables together in their order; the first of phrases that repeat stays.
+
+    Phrases that differ only in case count as one.
+    """
+    together = concatenate(tables)
+    first: dict[str, int] = {}
+    for index, phrase in enumerate(together.phrases):
+        first.setdefault(phrase.casefold(), index)
+    return together if len(first) == len(together) else together.select(list(first.values()))
+
+
+class PhraseStore:
+    """Vectors of word lists, kept as one safetensors file per backbone and category.
+
+    A file keeps every phrase that it ever held, so that a list can grow, shrink and change back
+    and only phrases never seen before are encoded. A file that is damaged, or made by another
+    network, is built anew with a warning. Where the folder can't be written, vectors are computed
+    at each start, with a warning.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+
+    def vectors(
+        self,
+        encoder: TextImageEncoder,
+        category: str,
+        phrases: Sequence[str],
+        tick: Tick = no_tick,
+    ) -> Tensor:
+        """Return the unit vectors of phrases: (len(phrases), dimension) float32.
+
+        They are rounded to float16, whether they come from the file or not. When `tick` stops the
+        work, what has been encoded is kept for the next time.
+        """
+        path = self._path(encoder, category)
+        known, kept = self._read(path, encoder)
+        new = list(dict.fromkeys(phrase for phrase in phrases if phrase not in known))
+        for begin in range(0, len(new), _SAVE_EVERY):
+            part = new[begin : begin + _SAVE_EVERY]
+            done: list[Tensor] = []
+            try:
+                for vectors in _encode(encoder, part, f"{category} words", begin, len(new), tick):
+                    done.append(vectors)  # noqa: PERF402 - what is done is kept when this stops
+            finally:
+                if done:
+                    encoded = torch.cat(done)
+                    for phrase in part[: len(encoded)]:
+                        known[phrase] = len(known)
+                    kept = torch.cat((kept, encoded.half()))
+                    self._write(path, list(known), kept)
+        rows = torch.tensor([known[phrase] for phrase in phrases], dtype=torch.long)
+        if len(rows) == len(kept) and torch.equal(rows, torch.arange(len(rows))):
+            return kept.float()
+        return kept[rows].float()
+
+    def ready(self, encoder_key: str, category: str) -> Path | None:
+        """Return the file of a category's vectors for a backbone, if there is one."""
+        path = self._file(encoder_key, category)
+        return path if path is not None and path.is_file() else None
+
+    def _path(self, encoder: TextImageEncoder, category: str) -> Path | None:
+        return self._file(encoder.key(), category)
+
+    def _file(self, key: str, category: str) -> Path | None:
+        return None if self._folder is None else self._folder / key / f"{category}.safetensors"
+
+    def _read(self, path: Path | None, encoder: TextImageEncoder) -> tuple[dict[str, int], Tensor]:
+        nothing: tuple[dict[str, int], Tensor] = ({}, torch.empty(0, encoder.dimension).half())
+        if path is None or not path.is_file():
+            return nothing
+        try:
+            phrases, vectors = _unpack(path.read_bytes())
+        except (SafetensorError, OSError, ValueError, KeyError) as error:
+            log.warning("%s is damaged (%s) and is built anew.", path, error)
+            return nothing
+        if not _made_by(encoder, phrases, vectors):
+            log.warning("%s was made by another network and is built anew.", path)
+            return nothing
+        return {phrase: row for row, phrase in enumerate(phrases)}, vectors
+
+    def _write(self, path: Path | None, phrases: list[str], vectors: Tensor) -> None:
+        if path is None:
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(path, _pack(phrases, vectors))
+        except OSError as error:
+            log.warning(
+                "The vectors of %s can't be kept in %s (%s); they are computed again at the next "
+                "start.", path.stem, path.parent, error.strerror or error,
+            )
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: under a unique neighbouring name, then renamed."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(temporary).unlink()
+        raise
+
+
+def _encode(
+    encoder: TextImageEncoder, phrases: list[str], label: str, before: int, total: int, tick: Tick
+) -> Iterator[Tensor]:
+    """Yield the vectors of phrases in small parts, each whole when the next one is begun."""
+    step = 512
+    for begin in range(0, len(phrases), step):
+
+        def forward(_label: str, done: int, _total: int, begin: int = begin) -> None:
+            tick(label, before + begin + done, total)
+
+        yield encoder.encode_texts(phrases[begin : begin + step], forward, label)
+
+
+def _pack(phrases: list[str], vectors: Tensor) -> bytes:
+    words = torch.from_numpy(np.frombuffer(json.dumps(phrases).encode(), dtype=np.uint8).copy())
+    metadata = {"format": _FORMAT, "sha256": _digest(words, vectors)}
+    return save({"phrases": words, "vectors": vectors.contiguous()}, metadata=metadata)
+
+
+def _unpack(content: bytes) -> tuple[list[str], Tensor]:
+    """Return a file's phrases and vectors; raises ValueError where they can't be trusted."""
+    header_length = int.from_bytes(content[:8], "little")
+    if header_length > len(content):
+        raise ValueError("it is cut off")
+    metadata = json.loads(content[8 : 8 + header_length]).get("__metadata__", {})
+    if metadata.get("format") != _FORMAT:
+        raise ValueError("it is of another version")
+    tensors = load(content)
+    words, vectors = tensors["phrases"], tensors["vectors"]
+    if metadata.get("sha256") != _digest(words, vectors):
+        raise ValueError("its checksum does not match")
+    phrases = json.loads(words.numpy().tobytes())
+    if vectors.dtype != torch.float16 or vectors.shape[0] != len(phrases):
+        raise ValueError("its parts don't fit together")
+    return phrases, vectors
+
+
+def _digest(words: Tensor, vectors: Tensor) -> str:
+    digest = hashlib.sha256(words.numpy().tobytes())
+    digest.update(vectors.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _made_by(encoder: TextImageEncoder, phrases: list[str], vectors: Tensor) -> bool:
+    """Encode a few of the phrases again and compare."""
+    if not phrases:
+        return True
+    if vectors.shape[1] != encoder.dimension:
+        return False
+    rows = sorted({round(i * (len(phrases) - 1) / (_PROBES - 1)) for i in range(_PROBES)})
+    again = encoder.encode_texts([phrases[row] for row in rows])
+    distance = (again - vectors[rows].float()).norm(dim=-1).max()
+    return bool(distance < _PROBE_DISTANCE)

@@ -1,0 +1,87 @@
+"""Models and word lists that every test can have."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
+
+import pytest
+import torch
+
+from clip_interrogator_ext.models.torchvision_operators import import_torchvision
+
+import_torchvision()  # the peer imports open_clip by itself
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the vectors that a test computes out of the user's cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("CLIP_INTERROGATOR_EXT_CACHE", str(folder))
+
+
+def tiny_config(*, custom_text: bool = False, quick_gelu: bool = False, **text: object) -> dict:
+    """Return open_clip's configuration of a model that computes in milliseconds."""
+    return {
+        "embed_dim": 48,
+        "quick_gelu": quick_gelu,
+        "custom_text": custom_text,
+        "vision_cfg": {
+            "image_size": 32, "layers": 2, "width": 64, "patch_size": 8, "head_width": 32,
+        },
+        "text_cfg": {
+            "context_length": 77, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 3, **text,
+        },
+    }
+
+
+def tiny_model(seed: int, **config: object) -> torch.nn.Module:
+    """Return a tiny open_clip model with random weights that tell texts apart."""
+    from clip_interrogator_ext.models import open_clip
+
+    torch.manual_seed(seed)
+    model = open_clip.build(tiny_config(**config))
+    text = getattr(model, "text", model)
+    with torch.no_grad():
+        # At open_clip's own scale all texts of an untrained model are nearly the same.
+        text.token_embedding.weight.normal_(std=0.5)
+        text.positional_embedding.normal_(std=0.3)
+        for block in text.transformer.resblocks:
+            block.attn.in_proj_weight.normal_(std=0.2)
+            block.mlp.c_fc.weight.normal_(std=0.2)
+            block.mlp.c_proj.weight.normal_(std=0.1)
+    return model
+
+
+def save_backbone(folder: Path, model: torch.nn.Module, config: dict) -> Path:
+    """Save a model as a folder in open_clip's format."""
+    import json
+
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": config, "preprocess_cfg": {}}), encoding="utf-8"
+    )
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, folder / "open_clip_model.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def backbone_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny backbone in open_clip's folder format."""
+    folder = tmp_path_factory.mktemp("backbone") / "tiny"
+    return save_backbone(folder, tiny_model(0), tiny_config())
+
+
+@pytest.fixture(scope="session")
+def picture():
+    """A small RGB picture with something on it."""
+    from PIL import Image
+
+    generator = torch.Generator().manual_seed(5)
+    pixels = torch.randint(0, 256, (40, 56, 3), generator=generator, dtype=torch.uint8)
+    return Image.fromarray(pixels.numpy()).resize((280, 200), Image.Resampling.BICUBIC)
