@@ -29,7 +29,11 @@ _BERT = {**_LANGUAGE, "intermediate_size": 48, "max_position_embeddings": 96}
 def blip() -> Any:
     """Return a tiny BLIP."""
     transformers = import_transformers()
-    text = {**_BERT, "sep_token_id": END, "encoder_hidden_size": 32, "projection_dim": 16}
+    # As in Salesforce's own: a sentence ends with the separator, whatever eos_token_id says.
+    text = {
+        **_BERT, "eos_token_id": UNKNOWN, "sep_token_id": END, "encoder_hidden_size": 32,
+        "projection_dim": 16,
+    }
     config = transformers.BlipConfig(
         text_config=text, vision_config=_VISION, projection_dim=16, image_text_hidden_size=16
     )
@@ -91,9 +95,9 @@ KINDS: dict[str, Callable[[], Any]] = {
 }
 
 
-def save(module: Any, folder: Path) -> Path:
+def save(module: Any, folder: Path, **how: Any) -> Path:
     """Save a captioner as its maker would publish it: weights, configuration, words, pixels."""
-    module.save_pretrained(folder, safe_serialization=True)
+    module.save_pretrained(folder, safe_serialization=True, **how)
     square = {"height": IMAGE_SIDE, "width": IMAGE_SIDE}
     pixels = {
         "image_processor_type": "BlipImageProcessor", "do_resize": True, "resample": 3,
@@ -114,19 +118,19 @@ def words() -> Any:
     """Return a tokenizer that knows one token for each of WORDS."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
-    tokenizer = Tokenizer(
-        models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]")
-    )
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.add_special_tokens(list(WORDS[:4]))
     return tokenizer
 
 
-def favour(captioner: Any, token: int) -> None:
-    """Make a captioner prefer one token to all others."""
+def favour(captioner: Any, *tokens: int) -> None:
+    """Make a captioner prefer the first of these tokens, the second where that is forbidden."""
+
     def raise_score(_layer: Any, _inputs: Any, scores: torch.Tensor) -> torch.Tensor:
         scores = scores.clone()
-        scores[..., token] += 1000
+        for place, token in enumerate(tokens):
+            scores[..., token] += 4000 / 2**place
         return scores
 
     captioner.writer().get_output_embeddings().register_forward_hook(raise_score)

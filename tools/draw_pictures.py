@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -249,8 +249,9 @@ def mix(first: Colour, second: Colour, share: float) -> Colour:
 class Pen:
     """Draws shapes in a box whose own corners are (0, 0) and (1, 1)."""
 
-    def __init__(self, canvas: ImageDraw.ImageDraw, left: float, top: float, scale: float) -> None:
-        self.canvas, self.left, self.top, self.scale = canvas, left, top, scale
+    def __init__(self, image: Image.Image, left: float, top: float, scale: float) -> None:
+        self.image, self.left, self.top, self.scale = image, left, top, scale
+        self.canvas = ImageDraw.Draw(image)
         self.outline: Colour | None = None
         self.thickness = max(1, round(scale * 0.022))
 
@@ -546,10 +547,9 @@ def tinted(colour: Colour, light: str, strength: float = 1.0) -> Colour:
     return mix(colour, tint, share * strength)
 
 
-def paint_sky(
-    canvas: ImageDraw.ImageDraw, pixels: int, horizon: float, light: str, chance: random.Random
-) -> None:
+def paint_sky(image: Image.Image, horizon: float, light: str, chance: random.Random) -> None:
     """Paint the sky's gradient with the sun, the moon, stars or clouds in it."""
+    pixels, canvas = image.width, ImageDraw.Draw(image)
     top, bottom, _, _ = SKIES[light]
     steps = 40
     for step in range(steps):
@@ -557,7 +557,7 @@ def paint_sky(
         canvas.rectangle(
             (0, edge, pixels, edge + pixels / steps + 1), fill=mix(top, bottom, step / steps)
         )
-    sky = Pen(canvas, 0, 0, pixels)
+    sky = Pen(image, 0, 0, pixels)
     x = chance.uniform(0.12, 0.88)
     if light == "at sunset":
         sky.oval((255, 210, 90), x, horizon - 0.04, 0.13)
@@ -591,24 +591,22 @@ def paint_cloud(sky: Pen, x: float, y: float, colour: Colour) -> None:
         sky.oval(colour, x + shift, y, radius * 1.3, radius)
 
 
-def paint_place(
-    canvas: ImageDraw.ImageDraw, pixels: int, scene: Scene, chance: random.Random
-) -> float:
-    """Paint the sky and the ground with what stands there; give the horizon's height."""
+def paint_place(image: Image.Image, scene: Scene, chance: random.Random) -> None:
+    """Paint the sky and the ground with what stands there."""
     horizon = chance.uniform(0.5, 0.6)
-    land = Pen(canvas, 0, 0, pixels)
+    land = Pen(image, 0, 0, image.width)
     if scene.place == "in a room":
-        paint_room(land, pixels, scene.light, chance)
-        return 0.72
-    paint_sky(canvas, pixels, horizon, scene.light, chance)
-    PLACE_PAINTERS[scene.place](land, horizon, scene.light, chance)
-    return horizon
+        paint_room(land, scene.light, chance)
+    else:
+        paint_sky(image, horizon, scene.light, chance)
+        PLACE_PAINTERS[scene.place](land, horizon, scene.light, chance)
 
 
-def paint_room(land: Pen, pixels: int, light: str, chance: random.Random) -> None:
-    """Paint a papered wall with a window and a lamp, over floor boards."""
+def paint_room(land: Pen, light: str, chance: random.Random) -> None:
+    """Paint a striped wall with a window, over floor boards."""
+    pixels = land.image.width
     sky = Image.new("RGB", (pixels, pixels))
-    paint_sky(ImageDraw.Draw(sky), pixels, 1.0, light, chance)
+    paint_sky(sky, 1.0, light, chance)
     wall, floor = tinted((226, 206, 170), light, 0.8), tinted((150, 96, 56), light, 0.8)
     land.box(wall, 0, 0, 1, 0.72)
     for step in range(1, 12):
@@ -623,7 +621,7 @@ def paint_room(land: Pen, pixels: int, light: str, chance: random.Random) -> Non
     # The window looks out on a narrowed sky, with a sun or moon like the ones outdoors.
     view = sky.crop((0, 0, pixels, round(pixels * height / width)))
     view = view.resize((round(pixels * width), round(pixels * height)))
-    land.canvas._image.paste(view, (round(pixels * left), round(pixels * top)))
+    land.image.paste(view, (round(pixels * left), round(pixels * top)))
     land.line(frame, 0.018, (left + width / 2, top), (left + width / 2, top + height))
     land.line(frame, 0.018, (left, top + height / 2), (left + width, top + height / 2))
 
@@ -770,9 +768,7 @@ PLACE_PAINTERS: dict[str, Callable[[Pen, float, str, random.Random], None]] = {
 }
 
 
-def paint_subjects(
-    canvas: ImageDraw.ImageDraw, pixels: int, scene: Scene, chance: random.Random
-) -> None:
+def paint_subjects(image: Image.Image, scene: Scene, chance: random.Random) -> None:
     """Paint the scene's subject as often as it counts, side by side in the foreground."""
     scale = {1: chance.uniform(0.44, 0.56), 2: chance.uniform(0.33, 0.4),
              3: chance.uniform(0.26, 0.3)}[scene.count]  # fmt: skip
@@ -791,14 +787,15 @@ def paint_subjects(
         spare = max(0.0, step - scale)
         left = index * step + spare * chance.uniform(0.25, 0.75) + min(0.0, step - scale) / 2
         top = chance.uniform(0.93, 0.97) - scale - chance.uniform(0, 0.05)
-        ground = Pen(canvas, left * pixels, top * pixels, scale * pixels)
+        pixels = image.width
+        ground = Pen(image, left * pixels, top * pixels, scale * pixels)
         shadow = tinted((70, 66, 60), scene.light, 0.6)
         ground.oval(shadow, 0.5, 1.0, 0.46, 0.05)
         ground.outline = rim
         SUBJECT_SHAPES[scene.subject](ground, shades[0], shades[1], shades[2])
 
 
-def paint_weather(image: Image.Image, scene: Scene, chance: random.Random) -> Image.Image:
+def paint_weather(image: Image.Image, scene: Scene, chance: random.Random) -> None:
     """Lay drifting fog or falling rain over the picture."""
     pixels = image.width
     if scene.light == "in fog":
@@ -808,26 +805,29 @@ def paint_weather(image: Image.Image, scene: Scene, chance: random.Random) -> Im
         veil = veil.resize(image.size, Image.Resampling.BICUBIC)
         image.paste((222, 224, 226), (0, 0), veil)
     elif scene.light == "in the rain":
-        rain = Pen(ImageDraw.Draw(image), 0, 0, pixels)
+        rain = Pen(image, 0, 0, pixels)
         for _ in range(70):
             x, y = chance.uniform(0, 1.05), chance.uniform(-0.05, 1)
             rain.line((196, 212, 230), 0.006, (x, y), (x - 0.025, y + 0.08))
-    return image
 
 
-def paint(scene: Scene, size: int) -> Image.Image:
-    """Paint a scene in flat colours, without its medium."""
+def paint(scene: Scene, size: int) -> tuple[Image.Image, Image.Image]:
+    """Paint a scene in flat colours, without its medium, and the mask of its subjects.
+
+    Everything is painted at twice the size, for smooth edges.
+    """
     chance = random.Random(scene.seed)
-    pixels = size * 2
-    image = Image.new("RGB", (pixels, pixels))
-    canvas = ImageDraw.Draw(image)
-    paint_place(canvas, pixels, scene, chance)
-    paint_subjects(canvas, pixels, scene, chance)
-    image = paint_weather(image, scene, chance)
-    # Flipping and drawing at twice the size cost little, and smooth edges need the latter.
+    image = Image.new("RGB", (size * 2, size * 2))
+    paint_place(image, scene, chance)
+    behind = image.copy()
+    paint_subjects(image, scene, chance)
+    mask = ImageChops.difference(image, behind).convert("L").point(lambda level: 255 * (level > 8))
+    paint_weather(image, scene, chance)
     if chance.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return image.resize((size, size), Image.Resampling.BOX)
+        mask = mask.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    half = (size, size)
+    return image.resize(half, Image.Resampling.BOX), mask.resize(half, Image.Resampling.BOX)
 
 
 # --- Mediums -------------------------------------------------------------------------------
@@ -1114,7 +1114,7 @@ def add_bokeh(pixels: np.ndarray, noise: np.random.Generator) -> np.ndarray:
     size = len(pixels)
     discs = Image.new("RGB", (size * 2, size * 2))
     for _ in range(14):
-        layer = Pen(ImageDraw.Draw(discs), 0, 0, size * 2)
+        layer = Pen(discs, 0, 0, size * 2)
         colour = mix((255, 235, 190), tuple(noise.integers(120, 256, 3).tolist()), 0.5)
         x, y, radius = noise.random(), noise.uniform(0, 0.75), noise.uniform(0.03, 0.08)
         layer.oval(mix(colour, (0, 0, 0), 0.2), x, y, radius)
@@ -1127,7 +1127,7 @@ def add_lens_flare(pixels: np.ndarray, noise: np.random.Generator) -> np.ndarray
     """Lay a bright star in an upper corner, with a chain of rings across the picture."""
     size = len(pixels)
     flare = Image.new("RGB", (size * 2, size * 2))
-    layer = Pen(ImageDraw.Draw(flare), 0, 0, size * 2)
+    layer = Pen(flare, 0, 0, size * 2)
     x = noise.uniform(0.06, 0.18)
     y = noise.uniform(0.06, 0.18)
     if noise.random() < 0.5:
@@ -1186,15 +1186,21 @@ FLAVOR_FILTERS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray
 
 def draw(scene: Scene, size: int) -> Image.Image:
     """Draw a scene as a square picture; the same scene and size give the same pixels."""
+    return draw_with_mask(scene, size)[0]
+
+
+def draw_with_mask(scene: Scene, size: int) -> tuple[Image.Image, Image.Image]:
+    """Draw a scene, and the mask of where its subjects are."""
     noise = np.random.default_rng(scene.seed)
-    image = MEDIUM_FILTERS[scene.medium](paint(scene, size), noise)
+    image, mask = paint(scene, size)
+    image = MEDIUM_FILTERS[scene.medium](image, noise)
     if not scene.flavors:
-        return image
+        return image, mask
     pixels = to_floats(image)
     # Colour goes first, or it would come back with the coloured lights of the others.
     for flavor in sorted(scene.flavors, key=lambda name: name not in COLOURLESS_FLAVORS):
         pixels = FLAVOR_FILTERS[flavor](pixels, noise)
-    return to_image(pixels)
+    return to_image(pixels), mask
 
 
 # --- Samples -------------------------------------------------------------------------------

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 SIZE = 96
+PATCH = 12
+PATCHES = SIZE // PATCH
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 PICTURES = 32_000
@@ -61,10 +63,13 @@ CAPTION_LENGTH = 20
 # --- Pictures ------------------------------------------------------------------------------
 
 
-def training_picture(scene: Scene) -> np.ndarray:
-    """Draw a scene at some size and shrink it in some way, as pictures come in practice."""
+def training_picture(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a scene at some size and shrink it in some way, as pictures come in practice.
+
+    With it comes how much of each of the BLIP's patches the subjects cover, from 0 to 255.
+    """
     chance = random.Random(scene.seed + 1)
-    picture = draw_pictures.draw(scene, chance.choice((144, 176, 208, 256)))
+    picture, mask = draw_pictures.draw_with_mask(scene, chance.choice((144, 176, 208, 256)))
     if chance.random() < 0.3:
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=chance.randint(60, 95))
@@ -73,26 +78,29 @@ def training_picture(scene: Scene) -> np.ndarray:
         cut = picture.width * 0.06
         left, top = chance.uniform(0, cut), chance.uniform(0, cut)
         side = picture.width - chance.uniform(max(left, top), cut)
-        box = (left, top, min(side + left, picture.width), min(side + top, picture.width))
-        picture = picture.crop(tuple(round(edge) for edge in box))
+        edges = (left, top, min(side + left, picture.width), min(side + top, picture.width))
+        box = tuple(round(edge) for edge in edges)
+        picture, mask = picture.crop(box), mask.crop(box)
     way = chance.choices(
         (Image.Resampling.BICUBIC, Image.Resampling.BILINEAR, Image.Resampling.LANCZOS), (6, 1, 1)
     )[0]
-    return np.asarray(picture.resize((SIZE, SIZE), way))
+    covered = mask.resize((PATCHES, PATCHES), Image.Resampling.BOX)
+    return np.asarray(picture.resize((SIZE, SIZE), way)), np.asarray(covered)
 
 
-def draw_all(scenes: Sequence[Scene]) -> np.ndarray:
-    """Draw all scenes with two processes into one array of bytes."""
+def draw_all(scenes: Sequence[Scene]) -> tuple[np.ndarray, np.ndarray]:
+    """Draw all scenes with two processes into one array of bytes, and another of what's covered."""
     pictures = np.empty((len(scenes), SIZE, SIZE, 3), dtype=np.uint8)
+    covered = np.empty((len(scenes), PATCHES, PATCHES), dtype=np.uint8)
     with ProcessPoolExecutor(2) as pool:
         drawn = pool.map(training_picture, scenes, chunksize=64)
-        for index, picture in enumerate(tqdm(drawn, "drawing", len(scenes), mininterval=5)):
-            pictures[index] = picture
-    return pictures
+        for index, pair in enumerate(tqdm(drawn, "drawing", len(scenes), mininterval=5)):
+            pictures[index], covered[index] = pair
+    return pictures, covered
 
 
-def augmented(pictures: np.ndarray, generator: np.random.Generator) -> Tensor:
-    """Normalize a batch; flip, shift and brighten it a little at random."""
+def augmented(pictures: np.ndarray, generator: np.random.Generator) -> tuple[Tensor, np.ndarray]:
+    """Normalize a batch; flip, shift and brighten it at random; say which ones are flipped."""
     flips = generator.random(len(pictures)) < 0.5
     pictures = pictures.copy()
     pictures[flips] = pictures[flips, :, ::-1]
@@ -104,7 +112,7 @@ def augmented(pictures: np.ndarray, generator: np.random.Generator) -> Tensor:
     pictures *= gains / 255 / deviation
     pictures -= mean / deviation
     # Colours stay the innermost axis in memory, which convolutions are fastest with.
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2)
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2), flips
 
 
 def batches(number: int, steps: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
@@ -269,6 +277,42 @@ def phrase_loss(scores: Tensor, fits: Tensor, others: Tensor, groups: Tensor) ->
     return torch.stack(losses).mean()
 
 
+def lesson_wordings(
+    batch: Sequence[Scene], undrawn: dict[str, list[str]], chance: random.Random
+) -> list[Wording]:
+    """Describe every scene wholly, the first half also partly, the second half also wrongly."""
+    return [
+        *(draw_pictures.describe(scene) for scene in batch),
+        *(draw_pictures.describe_partly(scene, chance) for scene in batch[:HALF]),
+        *(corrupted(scene, undrawn, chance) for scene in batch[HALF:]),
+    ]
+
+
+def some_undrawn(tokens: dict[str, Tensor], generator: np.random.Generator) -> Tensor:
+    """Pick the tokens of undrawn phrases, a third of them mediums."""
+    numbers = {"mediums": NEGATIVES // 3, "others": NEGATIVES - NEGATIVES // 3}
+    rows = [
+        tokens[name][generator.integers(0, len(tokens[name]), number)]
+        for name, number in numbers.items()
+    ]
+    return torch.cat(rows)
+
+
+def wording_loss(scores: Tensor, fits: Tensor, others: Tensor) -> Tensor:
+    """Ask that pictures find their descriptions, whole and partial, and whole ones are found."""
+    whole, part, wrong = scores.split([BATCH, HALF, HALF], dim=1)
+    whole_fits, part_fits, wrong_fits = fits.split([BATCH, HALF, HALF], dim=1)
+    distractors = torch.cat([wrong.masked_fill(wrong_fits, -math.inf), others], dim=1)
+    no_fit = torch.zeros_like(distractors, dtype=torch.bool)
+    whole_loss = pairing_loss(
+        torch.cat([whole, distractors], 1), torch.cat([whole_fits, no_fit], 1)
+    )
+    part_loss = pairing_loss(
+        torch.cat([part, distractors], 1)[:HALF], torch.cat([part_fits, no_fit], 1)[:HALF]
+    )
+    return whole_loss + 0.5 * part_loss + 0.5 * pairing_loss(whole.T, whole_fits.T)
+
+
 def train_clip(scenes: Sequence[Scene], pictures: np.ndarray, seed: int, steps: int) -> nn.Module:
     """Train the CLIP on whole and partial descriptions, single phrases, and wrong texts."""
     import_torchvision()
@@ -290,45 +334,22 @@ def train_clip(scenes: Sequence[Scene], pictures: np.ndarray, seed: int, steps: 
     progress = tqdm(batches(len(scenes), steps, generator), "CLIP", steps, mininterval=10)
     for chosen in progress:
         batch = [scenes[index] for index in chosen]
-        wordings = [
-            *(draw_pictures.describe(scene) for scene in batch),
-            *(draw_pictures.describe_partly(scene, chance) for scene in batch[:HALF]),
-            *(corrupted(scene, undrawn, chance) for scene in batch[HALF:]),
-        ]
-        shares = (("mediums", NEGATIVES // 3), ("others", NEGATIVES - NEGATIVES // 3))
-        drawn_tokens = [
-            undrawn_tokens[name][generator.integers(0, len(undrawn[name]), number)]
-            for name, number in shares
-        ]
-        pixels = augmented(pictures[chosen], generator)
+        wordings = lesson_wordings(batch, undrawn, chance)
+        short_tokens = torch.cat([phrase_tokens, some_undrawn(undrawn_tokens, generator)])
+        pixels, _ = augmented(pictures[chosen], generator)
         with in_sixteen_bits():
-            images = model.encode_image(pixels, normalize=True).float()
-        long = encode_short(model, tokenize([wording.text for wording in wordings]))
-        short = encode_short(model, torch.cat([phrase_tokens, *drawn_tokens]))
-        scale = model.logit_scale.exp()
-        long_scores = scale * images @ long.T
-        phrase_scores, others = (scale * images @ short.T).split([len(groups), NEGATIVES], dim=1)
+            images = model.encode_image(pixels, normalize=True)
+        scaled = model.logit_scale.exp() * images.float()
+        long_scores = (
+            scaled @ encode_short(model, tokenize([wording.text for wording in wordings])).T
+        )
+        short_scores = scaled @ encode_short(model, short_tokens).T
+        phrase_scores, others = short_scores.split([len(groups), NEGATIVES], dim=1)
         # A text fits a picture when it states nothing that isn't true of the picture.
         missing = 1 - fact_table.rows([draw_pictures.facts(scene) for scene in batch])
         stated = fact_table.rows([wording.facts for wording in wordings])
-        fits = missing @ stated.T == 0
-        whole, part, wrong = long_scores.split([BATCH, HALF, HALF], dim=1)
-        whole_fits, part_fits, wrong_fits = fits.split([BATCH, HALF, HALF], dim=1)
-        wrong = wrong.masked_fill(wrong_fits, -math.inf)
-        distractors = torch.cat([wrong, others], dim=1)
-        no_fit = torch.zeros_like(distractors, dtype=torch.bool)
-        whole_loss = pairing_loss(
-            torch.cat([whole, distractors], 1), torch.cat([whole_fits, no_fit], 1)
-        )
-        part_loss = pairing_loss(
-            torch.cat([part, distractors], 1)[:HALF], torch.cat([part_fits, no_fit], 1)[:HALF]
-        )
-        loss = (
-            whole_loss
-            + 0.5 * part_loss
-            + 0.5 * pairing_loss(whole.T, whole_fits.T)
-            + phrase_loss(phrase_scores, missing @ phrase_facts.T == 0, others, groups)
-        )
+        loss = wording_loss(long_scores, missing @ stated.T == 0, others)
+        loss = loss + phrase_loss(phrase_scores, missing @ phrase_facts.T == 0, others, groups)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -407,7 +428,7 @@ def blip_config(vocabulary_size: int) -> dict[str, Any]:
             "num_hidden_layers": 4,
             "num_attention_heads": 4,
             "image_size": SIZE,
-            "patch_size": 12,
+            "patch_size": PATCH,
             "hidden_act": "gelu",
             "initializer_range": 0.02,
         },
@@ -425,7 +446,9 @@ def caption_tokens(scenes: Sequence[Scene], tokens: Sequence[str]) -> Tensor:
     return rows
 
 
-def train_blip(scenes: Sequence[Scene], pictures: np.ndarray, seed: int, steps: int) -> nn.Module:
+def train_blip(
+    scenes: Sequence[Scene], pictures: np.ndarray, covered: np.ndarray, seed: int, steps: int
+) -> nn.Module:
     """Train the BLIP to write captions, its image tower also to tell each property by itself."""
     import_torchvision()
     from transformers import BlipConfig, BlipForConditionalGeneration
@@ -434,44 +457,52 @@ def train_blip(scenes: Sequence[Scene], pictures: np.ndarray, seed: int, steps: 
     generator = np.random.default_rng(seed)
     tokens = vocabulary()
     model: Any = BlipForConditionalGeneration(BlipConfig(**blip_config(len(tokens)))).train()
-    # Heads that are thrown away afterwards: they teach the image tower much faster than words do.
+    # Heads that are thrown away afterwards: words alone teach an image tower too slowly. One
+    # tells what stands in each patch, the others the properties of the whole picture.
     tables = draw_pictures.phrase_tables()
     width = model.config.vision_config.hidden_size
+    background = len(tables["subject"])
     heads = nn.ModuleDict({name: nn.Linear(width, len(table)) for name, table in tables.items()})
+    heads["patch"] = nn.Linear(width, background + 1)
     all_labels = [draw_pictures.labels(scene) for scene in scenes]
     labels = {name: torch.tensor([row[name] for row in all_labels]) for name in tables}
     captions = caption_tokens(scenes, tokens)
-    optimizer, schedule = make_optimizer(nn.ModuleList([model, heads]), steps, 8e-4)
+    optimizer, schedule = make_optimizer(nn.ModuleList([model, heads]), steps, 1e-3)
     progress = tqdm(batches(len(scenes), steps, generator), "BLIP", steps, mininterval=10)
     for chosen in progress:
-        batch = augmented(pictures[chosen], generator)
+        pixels, flips = augmented(pictures[chosen], generator)
+        cover = covered[chosen]
+        cover[flips] = cover[flips, :, ::-1]
+        standing = torch.from_numpy(cover).flatten(1) > 50
+        subjects = labels["subject"][chosen][:, None].expand(-1, PATCHES**2)
+        patches = torch.where(standing, subjects, background)
         words = captions[chosen]
         words = words[:, : int((words != PAD).sum(dim=1).max())]
         with in_sixteen_bits():
-            states = model.vision_model(pixel_values=batch).last_hidden_state
-            pooled = states[:, 1:].mean(dim=1)
+            states = model.vision_model(pixel_values=pixels).last_hidden_state
             written = model.text_decoder(
                 input_ids=words[:, :-1],
                 attention_mask=(words[:, :-1] != PAD).long(),
                 encoder_hidden_states=states,
             ).logits.float()
+        seen = states[:, 1:].float()
+        pooled = seen.mean(dim=1)
         told = [
-            functional.cross_entropy(
-                heads[name](pooled.float()), labels[name][chosen], ignore_index=-1
-            )
+            functional.cross_entropy(heads[name](pooled), labels[name][chosen], ignore_index=-1)
             for name in tables
         ]
+        patch_loss = functional.cross_entropy(heads["patch"](seen).flatten(0, 1), patches.flatten())
         caption_loss = functional.cross_entropy(
             written.flatten(0, 1), words[:, 1:].flatten(), ignore_index=PAD
         )
-        loss = 2 * caption_loss + 0.3 * torch.stack(told).sum()
+        loss = 2 * caption_loss + 0.3 * torch.stack(told).sum() + 2 * patch_loss
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         progress.set_postfix(
-            caption=f"{caption_loss.item():.3f}", told=f"{sum(told).item():.3f}", refresh=False
+            caption=f"{caption_loss.item():.3f}", patch=f"{patch_loss.item():.3f}", refresh=False
         )
     return model.eval()
 
@@ -515,12 +546,17 @@ def save_blip(model: nn.Module, folder: Path) -> None:
             "image_std": list(DEVIATION),
         },
     )
-    write_json(folder / "config.json", blip_config(len(tokens)))
+    config = blip_config(len(tokens))
+    write_json(folder / "config.json", config)
     write_json(
         folder / "generation_config.json",
         {"bos_token_id": BEGIN, "eos_token_id": SEPARATOR, "pad_token_id": PAD},
     )
-    save_file(half_weights(model), folder / "model.safetensors", {"format": "pt"})
+    weights = half_weights(model)
+    # Old versions look for the positions' numbers among the weights, new ones pass over them.
+    positions = config["text_config"]["max_position_embeddings"]
+    weights["text_decoder.bert.embeddings.position_ids"] = torch.arange(positions)[None]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
 
 
 # --- Model card ----------------------------------------------------------------------------
@@ -628,12 +664,12 @@ def main() -> None:
     chosen = parser.parse_args()
     if not chosen.card_only:
         scenes = draw_pictures.random_scenes(chosen.seed, chosen.pictures)
-        pictures = draw_all(scenes)
+        pictures, covered = draw_all(scenes)
         if chosen.only != "blip":
             model = train_clip(scenes, pictures, chosen.seed, chosen.clip_steps)
             save_clip(model, chosen.out / "clip")
         if chosen.only != "clip":
-            model = train_blip(scenes, pictures, chosen.seed, chosen.blip_steps)
+            model = train_blip(scenes, pictures, covered, chosen.seed, chosen.blip_steps)
             save_blip(model, chosen.out / "blip")
     if is_trained(chosen.out):
         figures = evaluate_demo.evaluate(chosen.out)

@@ -33,6 +33,6 @@ class Blip(TransformersCaptioner):
         return self.module.text_decoder
 
     def write(self, pixels: Tensor, **settings: Any) -> Tensor:
-        """Return the tokens after the start token; the module adds all the roles by itself."""
+        """Return the written tokens; the module knows by itself which one starts."""
         ids: Tensor = self.module.generate(pixel_values=pixels, **settings)
-        return ids[0, 1:]
+        return ids

@@ -21,7 +21,7 @@ class Blip2(TransformersCaptioner):
         return self.module.language_model
 
     def write(self, pixels: Tensor, **settings: Any) -> Tensor:
-        """Return the tokens that the language model writes after picture and start token.
+        """Return what the language model writes after picture and start token.
 
         The module's own `generate` is not used: it wants image tokens in its prompt or not,
         depending on the version and on how old the folder is, and counts lengths accordingly.
@@ -30,8 +30,7 @@ class Blip2(TransformersCaptioner):
         ids: Tensor = self.module.language_model.generate(
             inputs_embeds=prefix, attention_mask=_ones(prefix), **settings
         )
-        # An encoder-decoder repeats its start token; OPT returns new tokens only.
-        return ids[0, 1:] if self.module.language_model.config.is_encoder_decoder else ids[0]
+        return ids
 
     def _prefix(self, pixels: Tensor) -> Tensor:
         """Return what the language model reads: (1, queries + 1, its width)."""

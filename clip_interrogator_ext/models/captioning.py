@@ -233,10 +233,14 @@ def _build(kind: Any, folder: Path, state: dict[str, Tensor], dtype: torch.dtype
 
     # Newer configurations check their values, with an error of their own.
     strict = getattr(errors, "StrictDataclassError", ValueError)
+    # To keep some layers in float32, 4.x would look for a file again; and it leaves weights out of
+    # the missing ones that it hopes are shared.
+    changes = {"_keep_in_fp32_modules": None, "_keys_to_ignore_on_load_missing": None}
+    plain = type(kind.__name__, (kind,), changes)
     try:
         with memory_errors():
             config = kind.config_class.from_pretrained(folder, local_files_only=True)
-            module, info = kind.from_pretrained(
+            module, info = plain.from_pretrained(
                 None, config=config, state_dict=state, torch_dtype=dtype, output_loading_info=True
             )
     except (
@@ -253,7 +257,16 @@ def _build(kind: Any, folder: Path, state: dict[str, Tensor], dtype: torch.dtype
             f"instance {', '.join(left[:3])}), so the captions would be random. Bring the whole "
             "model again."
         )
+    if dtype == torch.float16:
+        _keep_in_float32(module, {"wo", *(kind._keep_in_fp32_modules or ())})
     return module.eval().requires_grad_(False)
+
+
+def _keep_in_float32(module: torch.nn.Module, parts: set[str]) -> None:
+    """Give some layers the range that float16 lacks; "wo" is T5's, whose sums overflow in it."""
+    for name, parameter in module.named_parameters():
+        if parts.intersection(name.split(".")):
+            parameter.data = parameter.data.float()
 
 
 def _left_random(module: torch.nn.Module, missing: set[str]) -> list[str]:
@@ -306,9 +319,9 @@ def _load_tokenizer(folder: Path) -> Any:
             log.debug("%s can't be read by this tokenizers: %s", file, error)
     try:
         return import_transformers().AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=False, local_files_only=True
+            folder, use_fast=False, trust_remote_code=False, local_files_only=True
         )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
+    except Exception as error:  # noqa: BLE001 - the same holds where it calls tokenizers
         raise BrokenModel(
             f"{folder} holds no tokenizer that can be read ({_first_line(error)})."
         ) from error
@@ -363,11 +376,14 @@ class _Steps:
 
     def __init__(self, tick: Tick, total: int) -> None:
         self.in_tick = False
+        self.prompt_length = 0
         self._tick = tick
         self._done = 0
         self._total = total
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # noqa: ARG002
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if self._done == 0:
+            self.prompt_length = input_ids.shape[-1]
         self.in_tick = True
         self._tick("caption", self._done, self._total)
         self.in_tick = False
@@ -416,10 +432,7 @@ class TransformersCaptioner:
         return self.module
 
     def write(self, pixels: Tensor, **settings: Any) -> Tensor:
-        """Return the tokens of a caption without a prompt: (count,) integers.
-
-        `pixels` is (1, channels, height, width); `settings` are meant for `generate`.
-        """
+        """Return what `generate` returns for (1, channels, height, width) pixels: (1, count)."""
         raise NotImplementedError
 
     @torch.inference_mode()
@@ -450,11 +463,14 @@ class TransformersCaptioner:
         }
         if options.min_length:
             settings["min_new_tokens"] = options.min_length
-        ids = self.write(pixels, **settings).tolist()
+        # What stands before the first new token depends on the kind and the version.
+        ids = self.write(pixels, **settings)[0, steps.prompt_length :].tolist()
         return str(self._tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
     def _pixels(self, image: Image.Image) -> Tensor:
         """Return the picture as the network's first layer wants it, where the network is now."""
+        # transformers would take a side of 1 or 3 for the color channels.
+        image = image.resize((max(image.width, 4), max(image.height, 4)))
         patches = next(part for part in self.module.modules() if isinstance(part, torch.nn.Conv2d))
         pixels: Tensor = self._image_processor(images=image, return_tensors="pt")["pixel_values"]
         return pixels.to(patches.weight.device, patches.weight.dtype)

@@ -17,7 +17,7 @@ class Git(TransformersCaptioner):
     image_processor_class = "CLIPImageProcessor"
 
     def write(self, pixels: Tensor, **settings: Any) -> Tensor:
-        """Return the tokens after the start token."""
+        """Return the start token and what was written after it."""
         start = torch.tensor([[self.roles["bos_token_id"]]], device=pixels.device)
         ids: Tensor = self.module.generate(pixel_values=pixels, input_ids=start, **settings)
-        return ids[0, start.shape[1] :]
+        return ids

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import json
 import logging
 import re
@@ -22,6 +23,7 @@ from clip_interrogator_ext.errors import BrokenModel, MissingModel, UnknownModel
 from clip_interrogator_ext.models import weights
 from clip_interrogator_ext.models.base import Tick, no_tick
 from clip_interrogator_ext.models.continuations import find_causal_tower
+from clip_interrogator_ext.models.residency import is_out_of_memory
 from clip_interrogator_ext.models.tokens import TokenReader
 from clip_interrogator_ext.models.torchvision_operators import import_torchvision
 
@@ -32,7 +34,8 @@ log = logging.getLogger(__name__)
 
 DEMO_FOLDER = Path(__file__).parent / "demo" / "clip"
 _CONFIG_NAME = "open_clip_config.json"
-_AGREEMENT = 1e-3  # largest distance of two unit vectors that count as the same, in any precision
+_AGREEMENT = 1e-3  # largest distance of two unit vectors that count as the same
+_HALF_AGREEMENT = 2e-2  # in half precision two ways of rounding are 2e-3 apart
 
 # Tags trained with QuickGELU under an architecture of another name. open_clip 2.20 does not say
 # it of them, and 3.x says it but only warns.
@@ -81,7 +84,7 @@ def plan(name: str) -> Plan:
     """
     if name == catalog.DEMO:
         return _plan_folder(name, DEMO_FOLDER)
-    if Path(name).expanduser().is_dir():
+    if name and Path(name).expanduser().is_dir():
         return _plan_folder(name, Path(name).expanduser())
     architecture, equals, file = name.partition("=")
     if equals:
@@ -100,7 +103,9 @@ def _plan_folder(name: str, folder: Path) -> Plan:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         config = dict(content["model_cfg"])
-    except (ValueError, KeyError, TypeError) as error:
+        preprocess = dict(content.get("preprocess_cfg") or {})
+        config.update({tower: dict(config[tower]) for tower in ("text_cfg", "vision_cfg")})
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise BrokenModel(f"{path} is not a configuration of open_clip's: {error!r}.") from error
     checkpoint = next(
         (folder / file for file in weights.SAFETENSORS_NAMES if (folder / file).is_file()), None
@@ -109,7 +114,6 @@ def _plan_folder(name: str, folder: Path) -> Plan:
         checkpoint = next((folder / f for f in weights.OFFICIAL_PICKLE_NAMES), None)
         if checkpoint is None or not checkpoint.is_file():
             raise MissingModel(f"{folder} holds no weights ({weights.SAFETENSORS_NAMES[0]}).")
-    preprocess = dict(content.get("preprocess_cfg") or {})
     return Plan(name, config, preprocess, checkpoint=checkpoint, folder=folder)
 
 
@@ -173,8 +177,10 @@ def _unknown(name: str, known: Sequence[str], what: str) -> UnknownModel:
 
 
 def _config_of(architecture: str) -> dict[str, Any] | None:
-    config = import_open_clip().factory.get_model_config(architecture)
-    return None if config is None else dict(config)
+    open_clip = import_open_clip()
+    if architecture not in open_clip.list_models():  # 3.x would look for "hf-hub:..." in the hub
+        return None
+    return dict(open_clip.factory.get_model_config(architecture))
 
 
 def _trained_with_quick_gelu(architecture: str, tag: str, published: dict[str, Any]) -> bool:
@@ -244,28 +250,50 @@ def build(config: dict[str, Any], dtype: torch.dtype = torch.float32) -> torch.n
     half = dtype in (torch.float16, torch.bfloat16)
     try:
         model: torch.nn.Module = kind(**config, cast_dtype=dtype if half else None)
-    except (TypeError, RuntimeError, ValueError, AssertionError, ImportError) as error:
+    except OSError as error:
+        raise MissingModel(
+            f"The configuration of {text.get('hf_model_name')} can't be had ({_first(error)}). "
+            "With a network it is downloaded at first use."
+        ) from error
+    except (
+        TypeError, RuntimeError, ValueError, AssertionError, ImportError, LookupError,
+        ArithmeticError,
+    ) as error:
         raise BrokenModel(
             f"This open_clip can't build the model ({error}). A newer open_clip_torch may."
         ) from error
     if half:
-        _to_half(model, dtype, whole="timm_model_name" in vision)
+        model.to(dtype)
+        for module in model.modules():
+            if isinstance(module, (open_clip.transformer.LayerNormFp32, torch.nn.BatchNorm2d)):
+                module.float()
     return model.eval()
 
 
-def _to_half(model: torch.nn.Module, dtype: torch.dtype, *, whole: bool) -> None:
-    open_clip = import_open_clip()
-    if not whole:
-        open_clip.model.convert_weights_to_lp(model, dtype=dtype)
-        return
-    model.to(dtype)
-    for module in model.modules():
-        if isinstance(module, open_clip.transformer.LayerNormFp32):
-            module.float()
+def _first(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _fill(model: torch.nn.Module, state: dict[str, Tensor], checkpoint: Path) -> None:
     """Load a state dict in whatever layout it was published, and refuse one that does not fit."""
+    open_clip = import_open_clip()
+    try:
+        state = _convert(model, state)
+        open_clip.model.resize_pos_embed(state, model)
+        model.load_state_dict(state, strict=True)
+    except (RuntimeError, AttributeError, LookupError, ValueError, TypeError) as error:
+        if is_out_of_memory(error):
+            raise
+        missing = re.findall(r'"([^"]+)"', str(error))[:3]
+        detail = f" (for instance {', '.join(missing)})" if missing else ""
+        raise BrokenModel(
+            f"The weights in {checkpoint} don't fit the model's architecture{detail}. Was it named "
+            "rightly?"
+        ) from error
+
+
+def _convert(model: torch.nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Bring a published state dict into the layout of the installed open_clip's model."""
     open_clip = import_open_clip()
     convert = getattr(open_clip, "convert", None)
     if convert is not None:
@@ -281,16 +309,7 @@ def _fill(model: torch.nn.Module, state: dict[str, Tensor], checkpoint: Path) ->
     position_ids = "text.transformer.embeddings.position_ids"
     if position_ids not in model.state_dict():
         state.pop(position_ids, None)
-    try:
-        open_clip.model.resize_pos_embed(state, model)
-        model.load_state_dict(state, strict=True)
-    except (RuntimeError, AttributeError, KeyError) as error:
-        missing = re.findall(r'"([^"]+)"', str(error))[:3]
-        detail = f" (for instance {', '.join(missing)})" if missing else ""
-        raise BrokenModel(
-            f"The weights in {checkpoint} don't fit the model's architecture{detail}. Was it named "
-            "rightly?"
-        ) from error
+    return state
 
 
 def token_reader(planned: Plan) -> TokenReader:
@@ -304,6 +323,8 @@ def _tokenizer(planned: Plan) -> Any:
     text = planned.config["text_cfg"]
     try:
         if planned.folder is not None and text.get("hf_tokenizer_name"):
+            if hasattr(open_clip.factory, "parse_model_name"):  # 3.x reads the folder's settings
+                return open_clip.get_tokenizer(f"local-dir:{planned.folder}")
             return open_clip.tokenizer.HFTokenizer(str(planned.folder))
         if planned.architecture is not None:
             tokenizer = open_clip.get_tokenizer(planned.architecture)
@@ -312,8 +333,13 @@ def _tokenizer(planned: Plan) -> Any:
         tokenizer = open_clip.tokenizer.SimpleTokenizer(**text.get("tokenizer_kwargs") or {})
     except (OSError, ImportError, ValueError) as error:
         raise MissingModel(
-            f"The tokenizer of {planned.name} can't be had ({str(error).splitlines()[0]}). With a "
-            "network it is downloaded at first use."
+            f"The tokenizer of {planned.name} can't be had ({_first(error)}). With a network it "
+            "is downloaded at first use."
+        ) from error
+    except TypeError as error:
+        raise BrokenModel(
+            f"This open_clip can't build the tokenizer of {planned.name} ({_first(error)}). A newer "
+            "open_clip_torch may."
         ) from error
     if not callable(tokenizer):  # open_clip 2.20: a function beside the class makes the rows
         tokenizer.__class__ = _callable_tokenizer(type(tokenizer))
@@ -351,7 +377,7 @@ class OpenClip:
     """A CLIP backbone from open_clip: see models.base.TextImageEncoder.
 
     Texts take the fast path of models.continuations when the text tower allows it and a handful
-    of texts encoded both ways agree; otherwise the plain path.
+    of texts encoded both ways agree; otherwise the plain path, and a line is logged.
     """
 
     def __init__(
@@ -373,6 +399,11 @@ class OpenClip:
         self._device = device
         self._tower = find_causal_tower(module) if reader.is_simple else None
         self._checked = self._tower is None
+        if self._tower is None:
+            log.info("%s: texts take the plain path, for its text tower allows no other.", name)
+        # CoCa of open_clip 2.20 cuts the last column of what it is given, for a token of its own.
+        parameters = inspect.signature(module.encode_text).parameters
+        self._spare_columns = int("embed_cls" in parameters)
         self._dimension: int | None = None
 
     @property
@@ -386,7 +417,7 @@ class OpenClip:
         """Return the unit vector of an RGB image: (dimension,) float32 on the CPU."""
         pixels = self.preprocess(image).unsqueeze(0).to(self._device)
         with torch.inference_mode(), self._precision():
-            features = self.module.encode_image(pixels.to(self._image_dtype()))
+            features = self.module.encode_image(pixels.to(self._dtype()))
         return _unit(features)[0]
 
     def encode_texts(
@@ -445,8 +476,12 @@ class OpenClip:
             try:
                 rows = [self.reader.row(self.reader.ids(text)) for text in texts]
                 fast = self._encode_rows(rows, [], 0, no_tick, "")
-                agree = (fast - self._encode_padded(texts)).norm(dim=-1).max() < _AGREEMENT
+                limit = _AGREEMENT if self._dtype() == torch.float32 else _HALF_AGREEMENT
+                agree = (fast - self._encode_padded(texts)).norm(dim=-1).max() < limit
             except (RuntimeError, AttributeError, TypeError) as error:
+                if is_out_of_memory(error):
+                    self._checked = False
+                    raise
                 log.debug("the fast path failed", exc_info=error)
                 agree = torch.tensor(False)
             if not agree:
@@ -488,12 +523,15 @@ class OpenClip:
     def _encode_padded(self, texts: Sequence[str]) -> Tensor:
         """Encode texts as open_clip does: every one at the full context length."""
         rows = self.reader.padded(texts).to(self._device)
+        rows = functional.pad(rows, (0, self._spare_columns))
         with torch.inference_mode(), self._precision():
             return _unit(self.module.encode_text(rows))
 
-    def _image_dtype(self) -> torch.dtype:
-        parameter: Tensor = next(self.module.visual.parameters())
-        return parameter.dtype
+    def _dtype(self) -> torch.dtype:
+        """Return the precision of the weights; normalizations may have a higher one."""
+        kinds = (torch.nn.Conv2d, torch.nn.Linear)
+        layers = (layer for layer in self.module.visual.modules() if isinstance(layer, kinds))
+        return next(layers).weight.dtype
 
     @contextlib.contextmanager
     def _precision(self) -> Iterator[None]:

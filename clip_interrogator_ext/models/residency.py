@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from clip_interrogator_ext.models.base import Network, TextImageEncoder
 
 _HALF_PRECISION_DEVICES = ("cuda", "mps")
+_OUT_OF_MEMORY = (
+    "out of memory", "can't allocate memory", "not enough memory", "cublas_status_alloc_failed",
+)
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:
@@ -77,7 +80,7 @@ def memory_errors() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         # The frames of the traceback would keep their tensors alive.
         traceback.clear_frames(error.__traceback__)
@@ -88,11 +91,12 @@ def memory_errors() -> Iterator[None]:
         ) from error
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that memory ran out; torch words it differently everywhere."""
     if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
         return True
     message = str(error).lower()
-    return "out of memory" in message or "can't allocate memory" in message
+    return any(words in message for words in _OUT_OF_MEMORY)
 
 
 class Residency:

@@ -24,6 +24,7 @@ class TokenReader:
     def __init__(self, tokenizer: Any, context_length: int) -> None:
         self._tokenizer = tokenizer
         self._context_length = context_length
+        self._clean = getattr(tokenizer, "clean_fn", None)
         self._remembered: dict[str, list[int]] = {}
         inner = getattr(tokenizer, "tokenizer", None)
         special = 2 if inner is None else inner.num_special_tokens_to_add()
@@ -54,7 +55,8 @@ class TokenReader:
                 found = list(self._tokenizer.encode(text))
             else:
                 inner = self._tokenizer.tokenizer
-                found = list(inner(text, add_special_tokens=False).input_ids)
+                cleaned = text if self._clean is None else self._clean(text)
+                found = list(inner(cleaned, add_special_tokens=False).input_ids)
             self._remembered[text] = found
         return found
 

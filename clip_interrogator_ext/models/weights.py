@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import http.client
 import logging
 import os
 import pickle
+import socket
+import struct
 import tempfile
 import urllib.error
 import urllib.request
@@ -13,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 from safetensors import SafetensorError
@@ -30,6 +35,11 @@ SAFETENSORS_NAMES = (
 )
 OFFICIAL_PICKLE_NAMES = ("open_clip_pytorch_model.bin",)
 _OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+_REACH_SECONDS = 5
+_UNREADABLE = (  # what torch's reader of pickles raises when it is given something else
+    pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, TypeError, LookupError,
+    AttributeError, AssertionError, OverflowError, struct.error,
+)
 
 
 @dataclass(frozen=True)
@@ -54,15 +64,58 @@ class _Places:
 
     tried: list[str] = field(default_factory=list)
 
-    def existing(self, path: Path) -> Path | None:
-        self.tried.append(str(path))
-        return path if path.is_file() else None
+    def add(self, place: Path) -> None:
+        if str(place) not in self.tried:
+            self.tried.append(str(place))
+
+
+class _Unreachable(OSError):
+    """Nobody answers at the place that holds the weights; the text says so."""
 
 
 def offline() -> bool:
     """Say whether the user has forbidden downloads."""
     values = (os.environ.get(name, "") for name in _OFFLINE_VARIABLES)
     return any(value.upper() in ("1", "ON", "YES", "TRUE") for value in values)
+
+
+def hub_is_reachable() -> bool:
+    """Say within seconds whether the Hugging Face hub answers.
+
+    Without a network, huggingface_hub itself would try for half a minute. Behind a proxy only the
+    proxy knows, so there the answer is yes.
+    """
+    from huggingface_hub import constants
+
+    address = urlsplit(constants.ENDPOINT)
+    proxies = urllib.request.getproxies()
+    if proxies.get(address.scheme) or proxies.get("all"):
+        return True
+    port = address.port or (80 if address.scheme == "http" else 443)
+    try:
+        with socket.create_connection((address.hostname or "", port), timeout=_REACH_SECONDS):
+            return True
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def quiet_hub() -> Iterator[None]:
+    """Keep huggingface_hub from logging each of its tries twice; its errors still tell all."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def network_errors() -> tuple[type[Exception], ...]:
+    """Return what a download may raise: huggingface_hub's network library has its own errors."""
+    from huggingface_hub.utils import HfHubHTTPError
+
+    return (OSError, ValueError, http.client.HTTPException, *HfHubHTTPError.__bases__)
 
 
 def find(source: Source, models_dir: Path | None) -> Path:
@@ -78,7 +131,9 @@ def find(source: Source, models_dir: Path | None) -> Path:
     if not offline():
         try:
             return _download(source, models_dir)
-        except (OSError, ValueError) as error:
+        except _Unreachable as error:
+            reason = str(error)
+        except network_errors() as error:
             reason = f"the download failed ({_first_line(error)})"
     raise MissingModel(
         f"The weights of {source.name} are not on this machine, and {reason}. Looked in: "
@@ -93,9 +148,10 @@ def is_here(source: Source, models_dir: Path | None) -> Path | None:
 
 
 def _find_local(source: Source, models_dir: Path | None, places: _Places) -> Path | None:
-    for candidate in _candidate_files(source, models_dir):
-        if found := places.existing(candidate):
-            return found
+    for place, candidate in _candidate_files(source, models_dir):
+        places.add(place)
+        if candidate.is_file():
+            return candidate
     if source.hub:
         for cache in (models_dir, None):
             if found := _find_in_hub_cache(source, cache, places):
@@ -103,18 +159,20 @@ def _find_local(source: Source, models_dir: Path | None, places: _Places) -> Pat
     return None
 
 
-def _candidate_files(source: Source, models_dir: Path | None) -> Iterator[Path]:
+def _candidate_files(source: Source, models_dir: Path | None) -> Iterator[tuple[Path, Path]]:
+    """Yield the files that may be the checkpoint, each behind the place to name for it."""
     file_of_url = source.url.rsplit("/", 1)[-1]
     names = [*SAFETENSORS_NAMES, *([source.file] if source.file else OFFICIAL_PICKLE_NAMES)]
     if models_dir is not None:
         for folder in source.folders:
             for name in names:
-                yield models_dir / folder / name
+                yield models_dir / folder, models_dir / folder / name
         for name in (f"{source.folders[0]}.safetensors" if source.folders else "", file_of_url):
             if name:
-                yield models_dir / name
+                yield models_dir / name, models_dir / name
     if file_of_url:
-        yield Path.home() / ".cache" / "clip" / file_of_url
+        path = Path.home() / ".cache" / "clip" / file_of_url
+        yield path, path
 
 
 def _hub_file_names(source: Source) -> tuple[str, ...]:
@@ -127,8 +185,8 @@ def _hub_file_names(source: Source) -> tuple[str, ...]:
 def _find_in_hub_cache(source: Source, cache: Path | None, places: _Places) -> Path | None:
     from huggingface_hub import constants, try_to_load_from_cache
 
-    shown = Path(cache or constants.HF_HUB_CACHE) / f"models--{source.hub.replace('/', '--')}"
-    places.tried.append(str(shown))
+    folder = f"models--{source.hub.replace('/', '--')}"
+    places.add(Path(cache or constants.HF_HUB_CACHE) / folder)
     for name in _hub_file_names(source):
         found = try_to_load_from_cache(source.hub, name, cache_dir=cache)
         if isinstance(found, str):
@@ -137,8 +195,10 @@ def _find_in_hub_cache(source: Source, cache: Path | None, places: _Places) -> P
 
 
 def _download(source: Source, models_dir: Path | None) -> Path:
-    if source.hub:
+    if source.hub and hub_is_reachable():
         return _download_from_hub(source, models_dir)
+    if not source.url:
+        raise _Unreachable("the Hugging Face hub can't be reached")
     target = models_dir or Path.home() / ".cache" / "clip"
     return _download_url(source.url, target / source.url.rsplit("/", 1)[-1])
 
@@ -150,7 +210,8 @@ def _download_from_hub(source: Source, models_dir: Path | None) -> Path:
     names = _hub_file_names(source)
     for name in names:
         try:
-            return Path(hf_hub_download(source.hub, name, cache_dir=models_dir))
+            with quiet_hub():
+                return Path(hf_hub_download(source.hub, name, cache_dir=models_dir))
         except EntryNotFoundError as error:
             if "LocalEntryNotFound" in type(error).__name__:
                 raise OSError(_first_line(error)) from error
@@ -171,9 +232,15 @@ def _download_url(url: str, target: Path) -> Path:
                         file.write(block)
                         bar.update(len(block))
             file.close()
+            if total > partial.stat().st_size:
+                raise OSError(f"the file from {url} was cut off")
             if not matches_published_hash(partial, url):
                 raise OSError(f"the file from {url} does not have its published hash")
             partial.replace(target)
+        except urllib.error.HTTPError:
+            raise
+        except urllib.error.URLError as error:
+            raise _Unreachable(f"{urlsplit(url).hostname} can't be reached") from error
         finally:
             file.close()
             partial.unlink(missing_ok=True)
@@ -219,16 +286,21 @@ def read(path: Path, *, official_url: str | None = None) -> dict[str, torch.Tens
         )
     try:
         return _tidy(torch.load(path, map_location="cpu", weights_only=True))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except _UNREADABLE as error:
         if not official_url or not matches_published_hash(path, official_url):
             raise _broken(path, error) from error
     load_script: Any = torch.jit.load  # torch leaves it without types
-    return _tidy(load_script(str(path), map_location="cpu").state_dict())
+    try:
+        return _tidy(load_script(str(path), map_location="cpu").state_dict())
+    except RuntimeError as error:
+        raise _broken(path, error) from error
 
 
 def _tidy(checkpoint: Any) -> dict[str, torch.Tensor]:
     """Unwrap a training checkpoint, and drop what is not a weight."""
-    state = checkpoint.get("state_dict", checkpoint)
+    state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+        raise ValueError("it holds no tensors by name")
     if state and all(name.startswith("module.") for name in state):
         state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     extra = {"input_resolution", "context_length", "vocab_size"}

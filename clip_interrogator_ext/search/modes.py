@@ -46,11 +46,11 @@ class Draft:
         return text
 
     def without(self, index: int) -> Draft:
-        """Return the draft without one piece; what followed it takes its glue."""
+        """Return the draft without one piece; what followed it stands after a comma."""
         pieces = list(self.pieces)
-        removed = pieces.pop(index)
+        del pieces[index]
         if index < len(pieces):
-            pieces[index] = replace(pieces[index], glue=removed.glue)
+            pieces[index] = replace(pieces[index], glue=SEPARATOR)
         return replace(self, pieces=tuple(pieces))
 
 
