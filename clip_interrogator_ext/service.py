@@ -52,6 +52,24 @@ class Service:
 
         return load_categories(self._lists_dir)
 
+    def known_backbones(self) -> list[str]:
+        """Return every architecture/pretrained pair that open_clip has weights for."""
+        from clip_interrogator_ext.models import open_clip
+
+        return open_clip.list_names()
+
+    def backbone_is_here(self, name: str) -> bool:
+        """Say whether a backbone's weights are on this machine; downloads nothing."""
+        from clip_interrogator_ext.models import open_clip
+
+        return open_clip.find_checkpoint(name, self.host.models_dir) is not None
+
+    def captioner_is_here(self, name: str) -> bool:
+        """Say whether a captioner's weights are on this machine; downloads nothing."""
+        from clip_interrogator_ext.models import captioning
+
+        return captioning.is_here(name, self.host.models_dir)
+
     def interrogate(
         self,
         image: Image.Image,

@@ -61,6 +61,14 @@ def test_no_arrow_runs_up(path):
                 assert HEIGHTS[target] <= own, f"{path.name} imports {name}"
 
 
+def test_faces_ask_the_service_only():
+    """No face imports the networks, the search, or another face."""
+    for path in modules():
+        if room(path) == "faces":
+            targets = {name.split(".")[1] for name in imports(path) if name.startswith(NAME + ".")}
+            assert not targets & {"models", "search", "vocabulary", "interrogator", "faces"}
+
+
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_libraries_stay_in_their_rooms(path):
     """Each large library is imported in the rooms that it belongs to."""

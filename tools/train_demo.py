@@ -125,21 +125,27 @@ def batches(number: int, steps: int, generator: np.random.Generator) -> Iterator
         order = order[BATCH:]
 
 
-def make_optimizer(
-    model: nn.Module, steps: int, rate: float
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """Make an AdamW that decays matrices only, with a rate that rises, stays, and falls to 0."""
-    parameters = list(model.parameters())
-    groups = [
-        {"params": [one for one in parameters if one.ndim >= 2], "weight_decay": 0.02},
-        {"params": [one for one in parameters if one.ndim < 2], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)
+class Trainer:
+    """Leads a model down its loss, at a rate that rises, stays, and falls to nothing."""
 
-    def factor(step: int) -> float:
-        return min(1.0, (step + 1) / WARM_UP, (steps - step) / FADE_OUT)
+    def __init__(
+        self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], steps: int
+    ) -> None:
+        def factor(step: int) -> float:
+            return min(1.0, (step + 1) / WARM_UP, (steps - step) / FADE_OUT)
 
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        self.model = model
+        self.optimizers = optimizers
+        self.schedules = [torch.optim.lr_scheduler.LambdaLR(one, factor) for one in optimizers]
+
+    def step(self, loss: Tensor) -> None:
+        """Change the weights once."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for stepped in (*self.optimizers, *self.schedules):
+            stepped.step()
 
 
 def in_sixteen_bits() -> torch.autocast:
@@ -313,6 +319,16 @@ def wording_loss(scores: Tensor, fits: Tensor, others: Tensor) -> Tensor:
     return whole_loss + 0.5 * part_loss + 0.5 * pairing_loss(whole.T, whole_fits.T)
 
 
+def clip_optimizers(model: nn.Module) -> list[torch.optim.Optimizer]:
+    """Make an AdamW that decays matrices only."""
+    parameters = list(model.parameters())
+    groups = [
+        {"params": [one for one in parameters if one.ndim >= 2], "weight_decay": 0.02},
+        {"params": [one for one in parameters if one.ndim < 2], "weight_decay": 0.0},
+    ]
+    return [torch.optim.AdamW(groups, lr=1.5e-3, betas=(0.9, 0.98), fused=True)]
+
+
 def train_clip(scenes: Sequence[Scene], pictures: np.ndarray, seed: int, steps: int) -> nn.Module:
     """Train the CLIP on whole and partial descriptions, single phrases, and wrong texts."""
     import_torchvision()
@@ -330,7 +346,7 @@ def train_clip(scenes: Sequence[Scene], pictures: np.ndarray, seed: int, steps: 
     groups = torch.tensor(table.groups)
     fact_table = FactTable(scenes)
     phrase_facts = fact_table.rows([frozenset({fact}) for fact in table.facts])
-    optimizer, schedule = make_optimizer(model, steps, 1.5e-3)
+    trainer = Trainer(model, clip_optimizers(model), steps)
     progress = tqdm(batches(len(scenes), steps, generator), "CLIP", steps, mininterval=10)
     for chosen in progress:
         batch = [scenes[index] for index in chosen]
@@ -350,11 +366,7 @@ def train_clip(scenes: Sequence[Scene], pictures: np.ndarray, seed: int, steps: 
         stated = fact_table.rows([wording.facts for wording in wordings])
         loss = wording_loss(long_scores, missing @ stated.T == 0, others)
         loss = loss + phrase_loss(phrase_scores, missing @ phrase_facts.T == 0, others, groups)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        trainer.step(loss)
         with torch.no_grad():
             model.logit_scale.clamp_(0, math.log(100))
         progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
@@ -446,6 +458,21 @@ def caption_tokens(scenes: Sequence[Scene], tokens: Sequence[str]) -> Tensor:
     return rows
 
 
+def blip_optimizers(model: nn.Module, heads: nn.Module) -> list[torch.optim.Optimizer]:
+    """Make a Muon for the layers' matrices, which then learn sooner, and an AdamW for the rest."""
+    matrices = [
+        parameter
+        for name, parameter in model.named_parameters()
+        if "encoder.layer" in name and parameter.ndim == 2
+    ]
+    chosen = {id(one) for one in matrices}
+    rest = [one for one in (*model.parameters(), *heads.parameters()) if id(one) not in chosen]
+    return [
+        torch.optim.Muon(matrices, lr=1.5e-3, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01, fused=True),
+    ]
+
+
 def train_blip(
     scenes: Sequence[Scene], pictures: np.ndarray, covered: np.ndarray, seed: int, steps: int
 ) -> nn.Module:
@@ -467,7 +494,7 @@ def train_blip(
     all_labels = [draw_pictures.labels(scene) for scene in scenes]
     labels = {name: torch.tensor([row[name] for row in all_labels]) for name in tables}
     captions = caption_tokens(scenes, tokens)
-    optimizer, schedule = make_optimizer(nn.ModuleList([model, heads]), steps, 1e-3)
+    trainer = Trainer(model, blip_optimizers(model, heads), steps)
     progress = tqdm(batches(len(scenes), steps, generator), "BLIP", steps, mininterval=10)
     for chosen in progress:
         pixels, flips = augmented(pictures[chosen], generator)
@@ -496,11 +523,7 @@ def train_blip(
             written.flatten(0, 1), words[:, 1:].flatten(), ignore_index=PAD
         )
         loss = 2 * caption_loss + 0.3 * torch.stack(told).sum() + 2 * patch_loss
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        trainer.step(loss)
         progress.set_postfix(
             caption=f"{caption_loss.item():.3f}", patch=f"{patch_loss.item():.3f}", refresh=False
         )

@@ -114,29 +114,28 @@ def _similarity(chosen: argparse.Namespace) -> int:
 
 
 def _models(chosen: argparse.Namespace) -> int:
-    from clip_interrogator_ext.models import open_clip
-
-    models_dir = Path(chosen.models_dir).expanduser() if chosen.models_dir else None
-    if chosen.all:
-        for name in open_clip.list_names():
-            _print(name)
-        return DONE
-    _print("CLIP backbones")
-    for name, row in catalog.BACKBONES.items():
-        found = open_clip.find_checkpoint(name, models_dir)
-        where = f"at {found}" if found else "not downloaded"
-        _print(
-            f"  {name:32} {row.parameters:5} M parameters  {_size(row.download_bytes):>8}  {where}"
-        )
-        _print(f"      for {row.suits}: {row.why}")
-    _print("Captioners")
-    for name, captioner in catalog.CAPTIONERS.items():
-        size = _size(captioner.download_bytes)
-        _print(f"  {name:32} {captioner.parameters:5} M parameters  {size:>8}  {captioner.hub}")
-        _print(f"      {captioner.why}")
+    with _service(chosen) as service:
+        if chosen.all:
+            for name in service.known_backbones():
+                _print(name)
+            return DONE
+        _print("CLIP backbones")
+        for name, backbone in catalog.BACKBONES.items():
+            _print_model(name, backbone, here=service.backbone_is_here(name))
+            _print(f"      for {backbone.suits}: {backbone.why}")
+        _print("Captioners")
+        for name, captioner in catalog.CAPTIONERS.items():
+            _print_model(name, captioner, here=service.captioner_is_here(name))
+            _print(f"      {captioner.why}")
     _print(f"  {catalog.NO_CAPTIONER:32} no captions")
     _print(f"Both: {catalog.DEMO}, the small models that come with this package")
     return DONE
+
+
+def _print_model(name: str, row: catalog.Backbone | catalog.CaptionerRow, *, here: bool) -> None:
+    size = f"{row.download_bytes / 1e9:.1f} GB"
+    where = "on this machine" if here else "not downloaded"
+    _print(f"  {name:32} {row.parameters:5} M parameters  {size:>8}  {where}")
 
 
 def _lists(chosen: argparse.Namespace) -> int:
@@ -244,10 +243,6 @@ def _say(line: str) -> None:
     sys.stderr.write(line + "\n")
 
 
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="clip-interrogator-ext",
@@ -292,7 +287,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_engine(similarity)
 
     models = commands.add_parser("models", help="list the recommended models, or all of them")
-    models.set_defaults(run=_models)
+    models.set_defaults(run=_models, quiet=True, device=None, lists_dir=None, cache_dir=None)
     models.add_argument("--all", action="store_true", help="every name that open_clip knows")
     _add_setting(models, "models_dir")
 

@@ -338,8 +338,8 @@ def _tokenizer(planned: Plan) -> Any:
         ) from error
     except TypeError as error:
         raise BrokenModel(
-            f"This open_clip can't build the tokenizer of {planned.name} ({_first(error)}). A newer "
-            "open_clip_torch may."
+            f"This open_clip can't build the tokenizer of {planned.name} ({_first(error)}). A "
+            "newer open_clip_torch may."
         ) from error
     if not callable(tokenizer):  # open_clip 2.20: a function beside the class makes the rows
         tokenizer.__class__ = _callable_tokenizer(type(tokenizer))
@@ -402,8 +402,10 @@ class OpenClip:
         if self._tower is None:
             log.info("%s: texts take the plain path, for its text tower allows no other.", name)
         # CoCa of open_clip 2.20 cuts the last column of what it is given, for a token of its own.
-        parameters = inspect.signature(module.encode_text).parameters
-        self._spare_columns = int("embed_cls" in parameters)
+        self._spare_columns = int(
+            type(module).__name__ == "CoCa"
+            and "embed_cls" in inspect.signature(module.encode_text).parameters
+        )
         self._dimension: int | None = None
 
     @property
@@ -529,9 +531,10 @@ class OpenClip:
 
     def _dtype(self) -> torch.dtype:
         """Return the precision of the weights; normalizations may have a higher one."""
-        kinds = (torch.nn.Conv2d, torch.nn.Linear)
-        layers = (layer for layer in self.module.visual.modules() if isinstance(layer, kinds))
-        return next(layers).weight.dtype
+        for layer in self.module.visual.modules():
+            if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear)):
+                return layer.weight.dtype
+        return torch.float32
 
     @contextlib.contextmanager
     def _precision(self) -> Iterator[None]:

@@ -10,9 +10,11 @@ import os
 import pickle
 import socket
 import struct
+import tarfile
 import tempfile
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +40,7 @@ _OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 _REACH_SECONDS = 5
 _UNREADABLE = (  # what torch's reader of pickles raises when it is given something else
     pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, TypeError, LookupError,
-    AttributeError, AssertionError, OverflowError, struct.error,
+    AttributeError, AssertionError, OverflowError, struct.error, zipfile.BadZipFile,
 )
 
 
@@ -285,15 +287,31 @@ def read(path: Path, *, official_url: str | None = None) -> dict[str, torch.Tens
             "it with safetensors.torch.save_file."
         )
     try:
+        if _is_torchscript(path):
+            return _read_torchscript(path, official_url)
+        if tarfile.is_tarfile(path):  # torch before 2.6 runs what is in those
+            raise ValueError("it is of a kind that torch no longer writes")
         return _tidy(torch.load(path, map_location="cpu", weights_only=True))
     except _UNREADABLE as error:
-        if not official_url or not matches_published_hash(path, official_url):
-            raise _broken(path, error) from error
-    load_script: Any = torch.jit.load  # torch leaves it without types
-    try:
-        return _tidy(load_script(str(path), map_location="cpu").state_dict())
-    except RuntimeError as error:
         raise _broken(path, error) from error
+
+
+def _is_torchscript(path: Path) -> bool:
+    """Say whether a file is a TorchScript archive, by the mark that torch itself goes by.
+
+    Asked first, because torch before 2.6 runs such a file in spite of `weights_only`.
+    """
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.rsplit("/", 1)[-1] == "constants.pkl" for name in archive.namelist())
+
+
+def _read_torchscript(path: Path, official_url: str) -> dict[str, torch.Tensor]:
+    if not matches_published_hash(path, official_url):
+        raise ValueError("it is a program, and does not have its published hash")
+    load_script: Any = torch.jit.load  # torch leaves it without types
+    return _tidy(load_script(str(path), map_location="cpu").state_dict())
 
 
 def _tidy(checkpoint: Any) -> dict[str, torch.Tensor]:
