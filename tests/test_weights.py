@@ -30,10 +30,12 @@ pytestmark = pytest.mark.hosts
 
 STATE = {"visual.proj": torch.arange(6.0).view(2, 3), "logit_scale": torch.tensor(4.6)}
 HUB = Source(
-    "ViT-X/openai", hub="timm/vit_x", folders=("ViT-X-openai", "ViT-X_openai", "vit_x", "timm--vit_x")
+    "ViT-X/openai", hub="timm/vit_x",
+    folders=("ViT-X-openai", "ViT-X_openai", "vit_x", "timm--vit_x"),
 )
 URL = Source(
-    "ViT-X/e31", url="https://example.org/v0.2-weights/vit_x-e31-d867053b.pt", folders=("ViT-X-e31",)
+    "ViT-X/e31", url="https://example.org/v0.2-weights/vit_x-e31-d867053b.pt",
+    folders=("ViT-X-e31",),
 )
 
 
@@ -98,7 +100,7 @@ def test_weights_in_the_models_folder_are_found(models_dir, place):
 
 
 def test_a_file_under_the_name_of_its_address_is_found(models_dir, tmp_path):
-    """open_clip keeps a download under the last part of its address; that is found, in both places."""
+    """open_clip keeps a download under the last part of its address: found, in both places."""
     kept = put(tmp_path / "home" / ".cache" / "clip" / "vit_x-e31-d867053b.pt")
     assert weights.find(URL, models_dir) == kept
     assert weights.find(URL, None) == kept
@@ -108,7 +110,7 @@ def test_a_file_under_the_name_of_its_address_is_found(models_dir, tmp_path):
 
 @pytest.mark.parametrize("name", ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"])
 def test_weights_in_a_hub_cache_are_found_without_network(models_dir, tmp_path, name):
-    """What huggingface_hub downloaded once is used, from the models folder before the user's own."""
+    """What huggingface_hub downloaded is used, from the models folder before the user's own."""
     kept = put_into_hub_cache(tmp_path / "home" / "hub", "timm/vit_x", name)
     assert weights.find(HUB, models_dir) == kept
     nearer = put_into_hub_cache(models_dir, "timm/vit_x", name)
@@ -149,7 +151,7 @@ def test_a_missing_model_offline_says_all_that_helps(models_dir, tmp_path):
     with pytest.raises(MissingModel) as caught:
         weights.find(source, models_dir)
     message = str(caught.value)
-    assert message.startswith("The weights of ViT-X/openai are not on this machine, and downloads are")
+    assert message.startswith("The weights of ViT-X/openai are not on this machine, and downloads")
     places = message.split("Looked in: ")[1].split(". To put them there")[0].split("; ")
     assert places == [
         *(str(models_dir / folder) for folder in HUB.folders),
@@ -226,7 +228,7 @@ def test_without_a_network_the_answer_comes_at_once(no_hub, models_dir, caplog, 
     """No retries, no lines of huggingface_hub's, one plain reason."""
     caplog.set_level(logging.DEBUG)
     started = time.monotonic()
-    with pytest.raises(MissingModel, match=r"and the Hugging Face hub can't be reached\. Looked in"):
+    with pytest.raises(MissingModel, match=r", and the Hugging Face hub can't be reached\. Look"):
         weights.find(HUB, models_dir)
     assert time.monotonic() - started < 5
     assert not caplog.records
@@ -254,7 +256,7 @@ def test_errors_of_the_hubs_network_library_are_download_errors(no_hub, models_d
         raise error("peer closed connection\nand more")
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", break_off)
-    with pytest.raises(MissingModel, match=r"the download failed \(peer closed connection\)\. Looked"):
+    with pytest.raises(MissingModel, match=r"the download failed \(peer closed connection\)\."):
         weights.find(HUB, models_dir)
 
 
@@ -272,6 +274,8 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
+    """Answers one question to a Server."""
+
     server: Server
 
     def _answer(self, *, whole: bool) -> None:
@@ -355,7 +359,7 @@ def test_a_download_has_its_own_name_only_when_it_is_whole(no_hub, server, model
         ("/v0.2-weights", "00000000", "does not have its published hash"),
     ],
 )
-def test_a_spoilt_download_leaves_nothing_behind(no_hub, server, models_dir, folder, digest, reason):
+def test_a_spoilt_download_leaves_nothing(no_hub, server, models_dir, folder, digest, reason):
     """Cut off or altered: a missing model, nothing under the final name, no partial file."""
     source = published(server, folder, os.urandom(200_000), digest)
     with pytest.raises(MissingModel, match=reason):
@@ -469,7 +473,7 @@ def test_safetensors_that_were_cut_off_are_broken(tmp_path, keep):
     path = tmp_path / "model.safetensors"
     save_file(STATE, path)
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(BrokenModel, match=r"model\.safetensors can't be read.* download it again\."):
+    with pytest.raises(BrokenModel, match=r"model\.safetensors can't be read.*download it again\."):
         weights.read(path)
 
 
@@ -513,11 +517,13 @@ def garbage() -> list[bytes]:
         torch.randint(0, 256, (size,), generator=generator, dtype=torch.uint8).numpy().tobytes()
         for size in [*range(1, 40), 1000]
     ]
-    opcodes = [bytes([code, *block[:3]]) for code, block in enumerate(blocks * 6)][:256]
-    others = [pickle.dumps(one) for one in (None, [1, 2], "text", {1: 2}, {"a": "b"})]
-    return [b"", b"<html>Not found</html>", b"PK\x03\x04", b"\x80\x02.", *blocks, *opcodes, *others[:4]]
+    opcodes = [bytes([code % 256, *block[:3]]) for code, block in enumerate(blocks * 7)]
+    others = [pickle.dumps(one, protocol=2) for one in (None, [1, 2], "text", {1: 2})]
+    texts = [b"", b"<html>Not found</html>", b"PK\x03\x04", b"\x80\x02."]
+    return [*texts, *blocks, *opcodes, *others]
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol:UserWarning")
 def test_garbage_is_a_broken_model(tmp_path):
     """Whatever stands in an official file, the answer is one sentence."""
     path = tmp_path / "model.pt"
@@ -576,7 +582,7 @@ def test_a_tar_archive_is_refused(tmp_path):
     path = tmp_path / "model.pt"
     with tarfile.open(path, "w") as archive:
         archive.add(Path(__file__), "pickle")
-    with pytest.raises(BrokenModel):
+    with pytest.raises(BrokenModel, match="of a kind that torch no longer writes"):
         weights.read(path, official_url="")
 
 

@@ -236,7 +236,7 @@ def _build(kind: Any, folder: Path, state: dict[str, Tensor], dtype: torch.dtype
     # To keep some layers in float32, 4.x would look for a file again; and it leaves weights out of
     # the missing ones that it hopes are shared.
     changes = {"_keep_in_fp32_modules": None, "_keys_to_ignore_on_load_missing": None}
-    plain = type(kind.__name__, (kind,), changes)
+    plain: Any = type(kind.__name__, (kind,), changes)
     try:
         with memory_errors():
             config = kind.config_class.from_pretrained(folder, local_files_only=True)
@@ -321,7 +321,7 @@ def _load_tokenizer(folder: Path) -> Any:
         return import_transformers().AutoTokenizer.from_pretrained(
             folder, use_fast=False, trust_remote_code=False, local_files_only=True
         )
-    except Exception as error:  # noqa: BLE001 - the same holds where it calls tokenizers
+    except Exception as error:  # it calls tokenizers too
         raise BrokenModel(
             f"{folder} holds no tokenizer that can be read ({_first_line(error)})."
         ) from error
