@@ -204,6 +204,25 @@ def test_the_folder_can_not_ask_for_sampling(
     assert not [str(one.message) for one in recwarn if "sampl" in str(one.message)]
 
 
+@pytest.mark.parametrize("kind", ["blip", "git"])
+def test_a_caption_is_what_transformers_writes(
+    captioner: Any, kind: str, folders: dict[str, Path], picture: Image.Image
+) -> None:
+    """Loaded and asked in its own way, transformers comes to the same words."""
+    import transformers
+
+    folder = folders[kind]
+    module = getattr(transformers, captioner.model_class).from_pretrained(folder)
+    reader = getattr(transformers, captioner.image_processor_class).from_pretrained(folder)
+    pixels = reader(images=picture, return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(captioner._pixels(picture), pixels, atol=0.03, rtol=0)
+    ids = module.generate(
+        pixel_values=captioner._pixels(picture), do_sample=False, max_new_tokens=8
+    )
+    own = captioner._tokenizer.decode(ids[0].tolist(), skip_special_tokens=True).strip()
+    assert captioner.caption(picture, CaptionOptions(max_length=8)) == own
+
+
 def test_blip2_writes_what_its_module_writes(
     folders: dict[str, Path], picture: Image.Image
 ) -> None:

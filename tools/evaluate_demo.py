@@ -64,7 +64,7 @@ def write_captions(folder: Path, pictures: Sequence[Image.Image]) -> list[str]:
     from transformers import BlipForConditionalGeneration, BlipProcessor
 
     processor = BlipProcessor.from_pretrained(folder)
-    model = BlipForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    model = BlipForConditionalGeneration.from_pretrained(folder).float().eval()
     captions: list[str] = []
     for start in range(0, len(pictures), BATCH):
         inputs = processor(images=list(pictures[start : start + BATCH]), return_tensors="pt")
@@ -156,7 +156,7 @@ def clip_figures(
                 )
             ]
         ),
-        # Light and place stand among the flavors too, so they count as right when they fit.
+        # The light stands among the flavors too, so it counts as right when it fits.
         "clip_flavor": share(
             [
                 found in draw_pictures.facts(scene)

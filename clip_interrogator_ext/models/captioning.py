@@ -244,8 +244,7 @@ def _build(kind: Any, folder: Path, state: dict[str, Tensor], dtype: torch.dtype
                 None, config=config, state_dict=state, torch_dtype=dtype, output_loading_info=True
             )
     except (
-        RuntimeError, ValueError, TypeError, KeyError, AttributeError, OSError, ZeroDivisionError,
-        strict,
+        RuntimeError, ValueError, TypeError, KeyError, AttributeError, OSError, strict
     ) as error:
         raise BrokenModel(
             f"{folder} does not make a working {kind.__name__} ({_first_line(error)})."
