@@ -148,7 +148,6 @@ class Interrogator:
                 config.caption_model_name, self._models_dir(), self.device.type, self.dtype
             )
             self.caption_model = self._captioner.module
-            self.caption_processor = getattr(self._captioner, "processor", None)
 
     def load_clip_model(self) -> None:
         """Load the backbone that the config names, or take the one that it brings, and the tables.

@@ -407,6 +407,7 @@ def test_missing_without_a_network_says_why(
         raise HfHubHTTPError.__bases__[0]("Name or service not known")
 
     monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setattr(captioning.weights, "hub_is_reachable", lambda: True)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", no_network)
     with pytest.raises(errors.MissingModel, match=r"failed \(Name or service not known") as caught:
         load_captioner(OFFICIAL, tmp_path, "cpu", torch.float32)
@@ -467,6 +468,7 @@ def test_a_download_goes_to_the_models_folder(
         return str(blip_copy)
 
     monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setattr(captioning.weights, "hub_is_reachable", lambda: True)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     if pickled:
         weights = blip_copy / "pytorch_model.bin"

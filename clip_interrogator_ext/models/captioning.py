@@ -124,13 +124,14 @@ def _published_folder(name: str, models_dir: Path | None) -> Path:
         return found
     reason = "downloads are switched off (HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set)"
     if not weights.offline():
-        # huggingface_hub's network errors are httpx's since its version 1, and requests' before.
-        from huggingface_hub.utils import HfHubHTTPError
-
-        try:
-            return _download(hub, models_dir)
-        except (OSError, ValueError, *HfHubHTTPError.__bases__) as error:
-            reason = f"the download failed ({_first_line(error)})"
+        if weights.hub_is_reachable():
+            try:
+                with weights.quiet_hub():
+                    return _download(hub, models_dir)
+            except weights.network_errors() as error:
+                reason = f"the download failed ({_first_line(error)})"
+        else:
+            reason = "the Hugging Face hub can't be reached"
     target = (models_dir or Path("MODELS_FOLDER")) / hub.split("/")[1]
     raise MissingModel(
         f"The captioner {name} is not on this machine, and {reason}. Looked in: {'; '.join(tried)}."
