@@ -33,6 +33,7 @@ from clip_interrogator_ext.errors import (
 from clip_interrogator_ext.host import StandaloneHost
 from clip_interrogator_ext.interrogator import Interrogator
 from clip_interrogator_ext.models import open_clip, residency, torchvision_operators
+from clip_interrogator_ext.models.captioning import import_transformers
 from clip_interrogator_ext.models.continuations import find_causal_tower
 from clip_interrogator_ext.options import InterrogateOptions, ModelOptions
 from clip_interrogator_ext.vocabulary.lists import load_categories
@@ -535,6 +536,46 @@ def test_every_kind_of_image_tower_sees(tmp_path, picture, dtype, vision):
     assert (loaded.encode_image(picture) - expected).norm() < limit
 
 
+def bert_folder(folder: Path) -> tuple[Path, dict]:
+    """Save a tiny BERT and its tokenizer; return the folder and the configuration around it."""
+    transformers = import_transformers()
+    folder.mkdir()
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "cat", ","]
+    (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    transformers.BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
+    transformers.BertConfig(
+        vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=48,
+    ).save_pretrained(folder)
+    text = {"hf_model_name": str(folder), "hf_tokenizer_name": str(folder)}
+    return folder, {**tiny_config(), "text_cfg": text}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["fp32", "fp16"])
+def test_a_text_tower_of_transformers_takes_the_plain_path(tmp_path, dtype):
+    """Its tokenizer is read from the folder, and counts what the tower reads."""
+    folder, config = bert_folder(tmp_path / "mine")
+    module = open_clip.build(config)
+    save_backbone(folder, module, config)
+    loaded = open_clip.load(str(folder), device=CPU, dtype=dtype)
+    with torch.no_grad():
+        features = module.encode_text(loaded.reader.padded(["a cat, red"]))
+    expected = torch.nn.functional.normalize(features, dim=-1)
+    limit = ROUNDING if dtype == torch.float32 else HALF_ROUNDING
+    assert distance(loaded.encode_continuations("a cat", ["red"]), expected) < limit
+    assert loaded.count_continuations("a  cat", ["red", ""]) == [4, 3]
+    assert loaded.token_budget == 75
+
+
+def test_a_text_tower_that_is_not_here_is_missing(tmp_path, backbone_folder):
+    """The repository that holds its configuration is named."""
+    folder = shutil.copytree(backbone_folder, tmp_path / "mine")
+    config = {**tiny_config(), "text_cfg": {"hf_model_name": "no/such-tower"}}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}), "utf-8")
+    with pytest.raises(MissingModel, match="no/such-tower"):
+        load(folder)
+
+
 # --- half precision ---
 
 
@@ -568,7 +609,7 @@ def test_half_precision_stays_near_full_precision(tmp_path, picture, kind):
 
 PIECES = [
     "cat", "a", "Oil Painting", " ", "  ", ",", ".", "!", "'s", "'", '"', "'ll", "don't", "#", "-",
-    "_", "8k", "85mm", "f/1.4", "&", "&amp;", "&lt;", "&#39", "<", ">", "<end_of_text>",
+    "_", "8k", "85mm", "f/1.4", "&", "&amp;", "&amp;amp;amp;", "&#39", "<", ">", "<end_of_text>",
     "<START_OF_TEXT>", "é", "ü", "ﬁ", "İ", "日本", "😀", "“", "\u2019", "…", "â€™", "Ã©",
     "\u00a0", "\t", "\n", "\x00", "\x1b[0m",
 ]
@@ -893,8 +934,9 @@ def test_a_run_that_failed_holds_no_tensors():
         held.append(weakref.ref(tensor))
         raise MemoryError
 
-    with pytest.raises(OutOfMemory), residency.memory_errors():
+    with pytest.raises(OutOfMemory) as caught, residency.memory_errors():
         run()
+    assert caught.value.__cause__ is not None  # somebody still has the error
     assert held[0]() is None
 
 
