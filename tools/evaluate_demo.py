@@ -16,7 +16,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import draw_pictures  # noqa: E402
 
-from clip_interrogator_ext.models.torchvision_operators import import_torchvision  # noqa: E402
+from clip_interrogator_ext.models import captioning, open_clip  # noqa: E402
+from clip_interrogator_ext.options import CaptionOptions  # noqa: E402
 from clip_interrogator_ext.vocabulary.lists import load_categories  # noqa: E402
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 DEMO_FOLDER = ROOT / "clip_interrogator_ext" / "models" / "demo"
 EVALUATION_SEED = 20_000
 EVALUATION_NUMBER = 200
-BATCH = 50
 
 
 @dataclass(frozen=True)
@@ -57,48 +57,10 @@ def evaluation_set(seed: int, number: int) -> tuple[list[Scene], list[Image.Imag
     return scenes, [draw_pictures.draw(scene, draw_pictures.SAMPLE_SIZE) for scene in scenes]
 
 
-@torch.inference_mode()
 def write_captions(folder: Path, pictures: Sequence[Image.Image]) -> list[str]:
-    """Caption pictures with a saved BLIP, word by likeliest word."""
-    import_torchvision()
-    from transformers import BlipForConditionalGeneration, BlipProcessor
-
-    processor = BlipProcessor.from_pretrained(folder)
-    model = BlipForConditionalGeneration.from_pretrained(folder).float().eval()
-    captions: list[str] = []
-    for start in range(0, len(pictures), BATCH):
-        inputs = processor(images=list(pictures[start : start + BATCH]), return_tensors="pt")
-        output = model.generate(**inputs, max_new_tokens=32, num_beams=1, do_sample=False)
-        captions += processor.batch_decode(output, skip_special_tokens=True)
-    return captions
-
-
-class ClipReader:
-    """Encodes pictures and texts with a saved CLIP, as vectors of length one."""
-
-    def __init__(self, folder: Path) -> None:
-        import_torchvision()
-        import open_clip
-
-        self.model, _, self.preprocess = open_clip.create_model_and_transforms(
-            f"local-dir:{folder}"
-        )
-        self.model.eval()
-        self.tokenize = open_clip.get_tokenizer("ViT-B-32")
-
-    @torch.inference_mode()
-    def images(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
-        """Encode pictures."""
-        inputs = torch.stack([self.preprocess(picture) for picture in pictures])
-        rows = [self.model.encode_image(part, normalize=True) for part in inputs.split(BATCH)]
-        return torch.cat(rows)
-
-    @torch.inference_mode()
-    def texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """Encode texts."""
-        tokens = self.tokenize(list(texts))
-        rows = [self.model.encode_text(part, normalize=True) for part in tokens.split(BATCH)]
-        return torch.cat(rows)
+    """Caption pictures as the program does, word by likeliest word."""
+    captioner = captioning.load_captioner(str(folder), None, "cpu", torch.float32)
+    return [captioner.caption(picture, CaptionOptions()) for picture in pictures]
 
 
 def evaluate(
@@ -108,8 +70,13 @@ def evaluate(
     scenes, pictures = evaluation_set(seed, number)
     return Figures(
         **caption_figures(scenes, write_captions(folder / "blip", pictures)),
-        **clip_figures(scenes, pictures, ClipReader(folder / "clip")),
+        **clip_figures(scenes, pictures, load_clip(folder / "clip")),
     )
+
+
+def load_clip(folder: Path) -> open_clip.OpenClip:
+    """Load a saved CLIP as the program does."""
+    return open_clip.load(str(folder), device=torch.device("cpu"), dtype=torch.float32)
 
 
 def caption_figures(scenes: Sequence[Scene], captions: Sequence[str]) -> dict[str, float]:
@@ -136,13 +103,13 @@ def caption_figures(scenes: Sequence[Scene], captions: Sequence[str]) -> dict[st
 
 
 def clip_figures(
-    scenes: Sequence[Scene], pictures: Sequence[Image.Image], reader: ClipReader
+    scenes: Sequence[Scene], pictures: Sequence[Image.Image], encoder: open_clip.OpenClip
 ) -> dict[str, float]:
     """Rank the word lists and the pictures' own descriptions by nearness."""
     categories = load_categories()
-    images = reader.images(pictures)
-    mediums = nearest(images, categories["mediums"].phrases, reader)
-    flavors = nearest(images, categories["flavors"].phrases, reader)
+    images = torch.stack([encoder.encode_image(picture) for picture in pictures])
+    mediums = nearest(images, categories["mediums"].phrases, encoder)
+    flavors = nearest(images, categories["flavors"].phrases, encoder)
     descriptions = [draw_pictures.describe(scene).text for scene in scenes]
     return {
         "clip_medium": share(
@@ -152,7 +119,7 @@ def clip_figures(
             [
                 wanted == found
                 for wanted, found in zip(
-                    descriptions, nearest(images, descriptions, reader), strict=True
+                    descriptions, nearest(images, descriptions, encoder), strict=True
                 )
             ]
         ),
@@ -166,9 +133,9 @@ def clip_figures(
     }
 
 
-def nearest(images: torch.Tensor, phrases: Sequence[str], reader: ClipReader) -> list[str]:
+def nearest(images: torch.Tensor, phrases: Sequence[str], encoder: open_clip.OpenClip) -> list[str]:
     """Find the nearest phrase to each picture."""
-    best = (images @ reader.texts(phrases).T).argmax(dim=1)
+    best = (images @ encoder.encode_texts(phrases).T).argmax(dim=1)
     return [phrases[index] for index in best.tolist()]
 
 
