@@ -1,0 +1,61 @@
+"""What the documents say of names and commands is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from clip_interrogator_ext import catalog
+from clip_interrogator_ext.faces import cli
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "data" / "README.md"]
+
+
+def test_every_mode_has_its_row_in_the_readme():
+    """With what the catalog says of it and an output."""
+    for mode, words in catalog.MODES.items():
+        row = next(line for line in README.splitlines() if line.startswith(f"| `{mode}` |"))
+        assert words in row
+        assert len(row.split("|")[3].strip()) > 20
+
+
+@pytest.mark.parametrize("option", sorted(set(re.findall(r"(?<!\w)--[a-z][a-z-]+", README))))
+def test_every_option_in_the_readme_exists(option):
+    """Some command of the command line has it."""
+    parser = cli._parser()
+    commands = parser._subparsers._group_actions[0].choices.values()
+    known = {flag for command in commands for a in command._actions for flag in a.option_strings}
+    assert option in known
+
+
+def test_every_command_is_in_the_readme():
+    """Each command of the command line is shown."""
+    for command in cli._parser()._subparsers._group_actions[0].choices:
+        assert f"clip-interrogator-ext {command}" in README
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_and_tests_named_in_documents_exist(document):
+    """Every relative link leads to a file, and every test named is there."""
+    text = document.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#:\s]+)\)", text):
+        assert (document.parent / target).exists(), target
+    for file, name in re.findall(r"`(test_\w+\.py)(?:::(test_\w+))?`", text):
+        content = (ROOT / "tests" / file).read_text(encoding="utf-8")
+        assert not name or f"def {name}(" in content, name
+
+
+def test_the_architecture_names_every_room():
+    """Each module of the package stands in the drawing, and nothing that is not there."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    drawing = text.split("```")[1]
+    package = ROOT / "clip_interrogator_ext"
+    for path in package.rglob("*.py"):
+        if path.name != "__init__.py" or path.parent == package:
+            assert path.name in drawing, path
+    for name in re.findall(r"\b\w+\.py\b", drawing):
+        assert list(package.rglob(name)), name
