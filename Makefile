@@ -4,6 +4,7 @@
 
 PYTHON ?= python3
 MODE ?= best
+export IMAGE
 SAMPLES := $(wildcard clip_interrogator_ext/models/demo/pictures/*)
 
 # torch first and torchvision without its dependencies: otherwise open_clip_torch, which asks for
@@ -19,7 +20,7 @@ endef
 
 run: .venv/ready
 	.venv/bin/python -m clip_interrogator_ext prompt --demo --mode $(MODE) \
-		$(if $(IMAGE),"$(IMAGE)",$(SAMPLES))
+		$(if $(IMAGE),"$$IMAGE",$(SAMPLES))
 
 test: lint test-hosts test-newest
 

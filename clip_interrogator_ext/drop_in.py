@@ -51,6 +51,7 @@ _OLDER_NAMES = {
     "blip_offload": "caption_offload",
     "blip_model": "caption_model",
 }
+_MOST_FLAVORS = 256  # no budget of tokens holds more
 _IGNORED_OLDER_NAMES = ("blip_image_eval_size", "blip_model_url", "download_cache_url")
 
 
@@ -135,6 +136,7 @@ class Interrogator:
         self.caption_offloaded = True
         self.clip_offloaded = True
         self._residency = self._new_residency()
+        self._encoder: open_clip.OpenClip | None = None
         self.load_caption_model()
         self.load_clip_model()
 
@@ -155,7 +157,8 @@ class Interrogator:
         May be called again after `config.clip_model_name` was changed.
         """
         config = self.config
-        self._residency = self._new_residency()
+        if self._encoder is not None:
+            self._residency.forget(self._encoder)
         # A chunk is what memory allows in the peer; here chunks stay small enough to be stopped.
         chunk_size = min(config.chunk_size, 64)
         if config.clip_model is None:
@@ -164,8 +167,8 @@ class Interrogator:
                 models_dir=self._models_dir(), chunk_size=chunk_size,
             )
         else:
-            planned = open_clip.plan(config.clip_model_name)
-            reader = open_clip.token_reader(planned)
+            architecture = config.clip_model_name.partition("/")[0]
+            reader = open_clip.token_reader(open_clip.plan_architecture(architecture))
             self._encoder = open_clip.OpenClip(
                 config.clip_model_name, config.clip_model, config.clip_preprocess, reader,
                 device=self.device, chunk_size=chunk_size,
@@ -209,7 +212,7 @@ class Interrogator:
                 caption: str = self._captioner.caption(upright_rgb(pil_image), options)
                 return caption
         inputs = self.caption_processor(images=upright_rgb(pil_image), return_tensors="pt")
-        inputs = inputs.to(self.device)
+        inputs = inputs.to(self.device, self.caption_model.dtype)
         with torch.inference_mode():
             tokens = self.caption_model.to(self.device).generate(
                 **inputs, max_new_tokens=options.max_length
@@ -269,7 +272,9 @@ class Interrogator:
         if mode != "negative":
             caption = caption or self.generate_caption(image)
         options = InterrogateOptions(
-            mode=mode, caption=caption, min_flavors=min_flavors, max_flavors=max_flavors,
+            mode=mode, caption=caption,
+            min_flavors=min(min_flavors, _MOST_FLAVORS),
+            max_flavors=min(max_flavors, _MOST_FLAVORS),
             pool_size=self.config.flavor_intermediate_count,
         )
         scorer = self._scorer(self.image_to_features(image))

@@ -50,7 +50,7 @@ class StandaloneHost:
         show: Progress | None = None,
     ) -> None:
         self.device = device
-        self.models_dir = None if models_dir is None else Path(models_dir).expanduser()
+        self.models_dir = None if models_dir is None else as_path(models_dir)
         self._show = show
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -59,11 +59,13 @@ class StandaloneHost:
     def exclusive(self, task: str) -> Iterator[None]:  # noqa: ARG002 - a WebUI announces the task
         """Hold the device for one task; others wait in line."""
         with self._lock:
-            self._stop.clear()
-            yield
+            try:
+                yield
+            finally:
+                self._stop.clear()
 
     def interrupt(self) -> None:
-        """Ask the running task to stop."""
+        """Ask the running task to stop, or the next one where none is running."""
         self._stop.set()
 
     def interrupted(self) -> bool:
@@ -85,10 +87,26 @@ class StandaloneHost:
         return None
 
 
+def as_path(name: str | Path) -> Path:
+    """Return a path with the user's home in place of "~", where there is such a home."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
+
+
+def is_folder(name: str | Path) -> bool:
+    """Say whether a name is that of a folder; a name that can't be one is not."""
+    try:
+        return as_path(name).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def user_cache_dir() -> Path:
     """Return the folder for this package's own cached files, by each system's custom."""
     override = os.environ.get("CLIP_INTERROGATOR_EXT_CACHE")
     if override:
-        return Path(override).expanduser()
+        return as_path(override)
     base = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "clip-interrogator-ext"

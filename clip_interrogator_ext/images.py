@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from .errors import BadImage
+from clip_interrogator_ext.errors import BadImage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from clip_interrogator_ext.models.open_clip import OpenClip
 
 
+_KEPT_VOCABULARIES = 2  # one for the prompt, one for its negative: each is a copy of its tables
+
+
 class Interrogator:
     """Networks and word lists, ready to answer about pictures.
 
@@ -190,9 +193,10 @@ class Interrogator:
         try:
             return MODES[options.mode](scene, self._vocabulary(options, tick), options)
         except Interrupted:
-            if scene.caption:
-                return Draft(scene.caption, interrupted=True)
-            raise
+            if not scene.caption:
+                raise
+            said = MODES["caption"](scene, Vocabulary({}, Table((), (), ())), options)
+            return replace(said, interrupted=True)
 
     def _negative(self, scene: Scene, options: InterrogateOptions, tick: Tick) -> Prompt | None:
         started = time.perf_counter()
@@ -218,6 +222,8 @@ class Interrogator:
             tables = {name: self._table(name, tick) for name in names if name in self.categories}
             negative = tables.pop(catalog.NEGATIVE_CATEGORY, None)
             whole = merge(list(tables.values())) if tables else Table((), (), ())
+            while len(self._vocabularies) >= _KEPT_VOCABULARIES:
+                del self._vocabularies[next(iter(self._vocabularies))]
             self._vocabularies[names] = Vocabulary(tables, whole, negative)
         return self._vocabularies[names]
 

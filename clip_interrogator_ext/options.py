@@ -38,6 +38,21 @@ def _check(options: Any, keys: dict[str, str]) -> None:
                 )
 
 
+def _check_texts(options: Any, names: tuple[str, ...]) -> None:
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and not isinstance(value, str):
+            raise BadOption(name, f"The {name} must be a text, not {value!r}.")
+
+
+def _check_names(options: Any, name: str) -> None:
+    value = getattr(options, name)
+    if value is not None and not (
+        isinstance(value, tuple) and all(isinstance(one, str) for one in value)
+    ):
+        raise BadOption(name, f"The {name} must be a tuple of names, not {value!r}.")
+
+
 @dataclass(frozen=True)
 class CaptionOptions:
     """How the captioner writes: beams, and the fewest and the most tokens."""
@@ -71,6 +86,8 @@ class ModelOptions:
 
     def __post_init__(self) -> None:
         _check(self, {})
+        _check_names(self, "backbones")
+        _check_texts(self, ("captioner",))
         if not self.backbones or not all(self.backbones):
             raise BadOption("backbones", "Name at least one CLIP backbone.")
         if len(set(self.backbones)) < len(self.backbones):
@@ -101,7 +118,7 @@ class InterrogateOptions:
 
     def __post_init__(self) -> None:
         _check(self, {})
-        if self.max_flavors is not None and self.mode in ("best", "style"):
-            object.__setattr__(self, "min_flavors", min(self.min_flavors, self.max_flavors))
+        _check_texts(self, ("caption", "subject"))
+        _check_names(self, "categories")
         if self.categories is not None and not self.categories and self.mode != "caption":
             raise BadOption("categories", "Name at least one category of phrases.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 SEPARATOR = ", "
+_LONGEST_TOKEN = 128  # characters; no tokenizer has a longer one
 CountTokens = Callable[[Sequence[str]], list[int]]
 
 
@@ -28,17 +29,17 @@ def fit_words(text: str, budget: int, count_tokens: CountTokens) -> str:
 
     A first word that is too long by itself is cut by characters.
     """
+    text = text[: budget * _LONGEST_TOKEN]
     if count_tokens([text])[0] <= budget:
         return text
-    words = text.split()
-    pieces = [" ".join(words[:count]) for count in range(len(words))]
-    if len(words) < 2 or count_tokens([pieces[1]])[0] > budget:
-        pieces = [text[:count] for count in range(len(text))]
-    low, high = 0, len(pieces) - 1
+    words, glue = text.split(), " "
+    if count_tokens([words[0]])[0] > budget:
+        words, glue = list(words[0]), ""
+    low, high = 0, len(words) - 1  # so many words fit, at least and at most
     while low < high:
         middle = (low + high + 1) // 2
-        if count_tokens([pieces[middle]])[0] <= budget:
+        if count_tokens([glue.join(words[:middle])])[0] <= budget:
             low = middle
         else:
             high = middle - 1
-    return pieces[low].rstrip(" ,;:")
+    return glue.join(words[:low]).rstrip(" ,;:")

@@ -25,7 +25,7 @@ class Part:
 class Prompt:
     """The answer about one picture.
 
-    `similarity` is the cosine of the text's vector and the picture's, a weighted mean where
+    `similarity` is the cosine of the text's vector and the picture's, the mean where
     several backbones judge; None where there is no text. `demo` says that a bundled demo model
     took part. `interrupted` says that the run was stopped and this is what had been found.
     """

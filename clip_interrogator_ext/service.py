@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from clip_interrogator_ext.errors import InterrogatorError, Interrupted, OutOfMemory
-from clip_interrogator_ext.host import Host, StandaloneHost, user_cache_dir
+from clip_interrogator_ext.host import Host, StandaloneHost, as_path, user_cache_dir
 from clip_interrogator_ext.images import upright_rgb
 from clip_interrogator_ext.options import InterrogateOptions, ModelOptions
 
@@ -42,9 +43,10 @@ class Service:
         lists_dir: str | Path | None = None,
     ) -> None:
         self.host: Host = StandaloneHost() if host is None else host
-        self._cache_dir = Path(cache_dir).expanduser() if cache_dir else user_cache_dir()
-        self._lists_dir = Path(lists_dir).expanduser() if lists_dir else None
+        self._cache_dir = as_path(cache_dir) if cache_dir else user_cache_dir()
+        self._lists_dir = as_path(lists_dir) if lists_dir else None
         self._interrogator: Interrogator | None = None
+        self._smaller: dict[ModelOptions, ModelOptions] = {}  # after memory ran out once
 
     def categories(self) -> dict[str, Category]:
         """Return the word lists in use by name."""
@@ -115,6 +117,7 @@ class Service:
     ) -> Answer:
         models = models or ModelOptions()
         with self.host.exclusive(task):
+            models = self._smaller.get(models, models)
             try:
                 with self._closed_on_failure():
                     return work(self._engine(models))
@@ -124,7 +127,9 @@ class Service:
                     "Memory ran out; trying once more with chunks of %d.", smaller.chunk_size
                 )
             with self._closed_on_failure():
-                return work(self._engine(smaller))
+                answer = work(self._engine(smaller))
+            self._smaller[models] = smaller
+            return answer
 
     @contextmanager
     def _closed_on_failure(self) -> Iterator[None]:
@@ -132,6 +137,8 @@ class Service:
         try:
             yield
         except BaseException as error:
+            # The frames of the traceback would keep networks and tensors alive.
+            traceback.clear_frames(error.__traceback__)
             if isinstance(error, OutOfMemory) or not isinstance(error, InterrogatorError):
                 self._close()
             raise

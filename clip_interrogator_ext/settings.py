@@ -61,7 +61,7 @@ _ROWS = (
     ),
     Setting(
         "token_budget", "Token budget", None,
-        "The most tokens of a prompt; empty: what the backbone reads (75 for CLIP).", 1, 75,
+        "The most tokens of a prompt; empty: what the backbone reads (75 for CLIP).", 1, 512,
     ),
     Setting(
         "chunk_size", "Chunk size", 64,
@@ -69,7 +69,7 @@ _ROWS = (
     ),
     Setting(
         "low_memory", "Low memory", False,
-        "Keep at most one network on the device.",
+        "Keep at most one network on the device; with several backbones that is slow.",
     ),
     Setting(
         "device", "Device", None,

@@ -15,6 +15,17 @@ from clip_interrogator_ext.models.torchvision_operators import import_torchvisio
 import_torchvision()  # the peer imports open_clip by itself
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how often phrases of nearly equal similarity changed places against the peer."""
+    reports = [one for one in terminalreporter.getreports("passed") if one.when == "call"]
+    properties = [each for report in reports for each in report.user_properties]
+    ties = [count for name, count in properties if name == "near_ties"]
+    if ties:
+        terminalreporter.write_line(
+            f"parity: phrases within 2e-6 changed places {sum(ties)} times in {len(ties)} tests"
+        )
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the vectors that a test computes out of the user's cache."""

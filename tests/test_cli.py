@@ -204,5 +204,6 @@ def test_interrupting_ends_cleanly(image, backbone_folder, tmp_path, presses):
         process.send_signal(signal.SIGINT)
         time.sleep(0.3)
     _, rest = process.communicate(timeout=30)
-    assert process.returncode == 130
+    # A shell shows both as 130; the second press may come when Python is already on its way out.
+    assert process.returncode in (130, -signal.SIGINT)
     assert "Traceback" not in shown + rest

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -59,3 +63,27 @@ def test_the_architecture_names_every_room():
             assert path.name in drawing, path
     for name in re.findall(r"\b\w+\.py\b", drawing):
         assert list(package.rglob(name)), name
+
+
+def test_an_installed_package_has_its_lists_and_models(tmp_path):
+    """A wheel built from here holds the word lists and the demo models, and runs without us."""
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
+             "--wheel-dir", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    wheel = next(tmp_path.glob("*.whl"))
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    picture = next((ROOT / "clip_interrogator_ext" / "models" / "demo" / "pictures").iterdir())
+    answer = subprocess.run(
+        [sys.executable, "-m", "clip_interrogator_ext", "prompt", "--demo", "--mode", "caption",
+         str(picture)],
+        check=True, capture_output=True, text=True, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+    )
+    assert len(answer.stdout.split()) > 3
+    listed = subprocess.run(
+        [sys.executable, "-m", "clip_interrogator_ext", "lists"], check=True, capture_output=True,
+        text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+    )
+    assert str(tmp_path / "site") in listed.stdout
+    assert "flavors" in listed.stdout

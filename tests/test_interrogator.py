@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from clip_interrogator_ext import InterrogateOptions, ModelOptions, Service, StandaloneHost
-from clip_interrogator_ext.errors import BadOption, Interrupted, OutOfMemory
+from clip_interrogator_ext.errors import BadOption, BrokenModel, Interrupted, OutOfMemory
 from clip_interrogator_ext.models import open_clip
 from clip_interrogator_ext.search.modes import MODES
 from tests.conftest import save_backbone, tiny_config, tiny_model
@@ -253,7 +253,7 @@ def test_out_of_memory_twice_is_an_error_that_says_what_to_do(service, models, p
 
 
 def test_unloading_leaves_nothing_behind(service, models, picture):
-    """After unload nothing of ours is referenced, after a failure likewise."""
+    """After unload nothing of ours is referenced."""
     service.interrogate(picture, options("best"), models)
     module = weakref.ref(service._interrogator.encoders[0].module)
     table = weakref.ref(service._interrogator._tables["flavors"].vectors[0])
@@ -261,6 +261,75 @@ def test_unloading_leaves_nothing_behind(service, models, picture):
     gc.collect()
     assert module() is None
     assert table() is None
+
+
+def test_a_failure_leaves_nothing_behind(service, models, picture, monkeypatch):
+    """After an unforeseen failure nothing of ours is referenced, though the error is still held."""
+    service.interrogate(picture, options("fast"), models)
+    module = weakref.ref(service._interrogator.encoders[0].module)
+
+    def fail(*_arguments: object) -> None:
+        raise ZeroDivisionError("unforeseen")
+
+    monkeypatch.setattr(open_clip.OpenClip, "encode_image", fail)
+    with pytest.raises(ZeroDivisionError) as held:
+        service.interrogate(picture, options("fast"), models)
+    gc.collect()
+    assert module() is None
+    assert held.value is not None
+
+
+@pytest.mark.parametrize("mode", ["best", "style", "negative", "fast"])
+def test_a_stop_at_any_moment_is_survived(service, models, picture, mode):
+    """Stopped at each tick in turn: an answer marked as stopped, or Interrupted; never less later.
+
+    Once phrases have been found a later stop does not lose them.
+    """
+    service.interrogate(picture, options(mode), models)  # the tables are made
+    engine, found, last = service._interrogator, [], 0
+    for limit in range(1, 400):
+        calls = []
+
+        def tick(label: str, *_: int, limit: int = limit, calls: list = calls) -> None:
+            calls.append(label)
+            if len(calls) == limit:
+                raise Interrupted("stop")
+
+        try:
+            prompt = engine.interrogate(picture, options(mode), tick)
+        except Interrupted:
+            assert not last, "what had been found was lost"
+            continue
+        found.append(prompt.interrupted)
+        last = len(prompt.parts)
+        if not prompt.interrupted:
+            break
+    assert found[-1] is False
+    assert True in found or mode == "fast"
+
+
+def test_a_stop_before_the_run_stops_it(service, models, picture):
+    """A stop that comes between two runs is not lost, and counts once."""
+    service.host.interrupt()
+    with pytest.raises(Interrupted):
+        service.interrogate(picture, options("fast"), models)
+    assert service.interrogate(picture, options("fast"), models).text
+
+
+def test_a_long_text_is_cut_in_little_time(service, models, picture):
+    """A caption of a million letters, in words or in one, takes no more than a short one."""
+    for text in ("word " * 200_000, "x" * 1_000_000, "." * 100_000):
+        prompt = service.interrogate(picture, options("caption", caption=text), models)
+        assert 0 < prompt.tokens <= 75
+
+
+def test_damaged_weights_are_an_error(service, models, picture, monkeypatch):
+    """A network that computes no numbers makes no prompt."""
+    service.interrogate(picture, options("fast"), models)
+    with torch.no_grad():
+        service._interrogator.encoders[0].module.visual.proj.fill_(float("nan"))
+    with pytest.raises(BrokenModel, match="computes no numbers"):
+        service.interrogate(picture, options("fast"), models)
 
 
 def test_memory_returns_to_what_it_was(tmp_path, lists_dir):

@@ -127,6 +127,29 @@ def test_best_gives_the_peers_text_inside_the_budget(pair, picture, caption, rec
     assert ours == theirs or ties
 
 
+def test_best_gives_the_peers_text_up_to_the_budget(pair, picture, record_property):
+    """At the default 32 flavors `best` chooses among texts that are each the peer's own.
+
+    Where a budget cuts one of the four candidates, another may be the nearest; so each candidate
+    is compared with the peer's of its kind, and the choice with what is nearest among ours.
+    """
+    features = pair.peer.image_to_features(picture)
+    ties = 0
+    candidates = [CAPTION]
+    for kind in ("interrogate_classic", "interrogate_fast"):
+        theirs = getattr(pair.peer, kind)(picture, 32, caption=CAPTION)
+        ours = getattr(pair.ours, kind)(picture, 32, caption=CAPTION)
+        ties += pair.assert_same(theirs, ours, features)
+        candidates += [theirs, ours]
+    theirs = pair.peer.interrogate(picture, caption=CAPTION)
+    ours = pair.ours.interrogate(picture, caption=CAPTION)
+    if ours not in candidates and theirs not in candidates:
+        ties += pair.assert_same(theirs, ours, features)
+    scores = pair.ours.similarities(features, [ours, *candidates[::2]])
+    assert scores[0] == pytest.approx(max(scores), abs=NEAR_TIE)
+    record_property("near_ties", ties)
+
+
 def test_the_search_gives_the_peers_phrases_up_to_the_budget(pair, picture, record_property):
     """At the default 32 flavors both searches choose the same until a phrase does not fit."""
     features = pair.peer.image_to_features(picture)
@@ -137,18 +160,19 @@ def test_the_search_gives_the_peers_phrases_up_to_the_budget(pair, picture, reco
     assert ours.startswith(CAPTION + ", ")
 
 
-def test_the_search_from_nothing_gives_the_peers_phrases(pair, picture):
+def test_the_search_from_nothing_gives_the_peers_phrases(pair, picture, record_property):
     """Without a text to start from, the chain starts from the best phrase, as the peer's does."""
     features = pair.peer.image_to_features(picture)
     pool = pair.peer.flavors.rank(features, 64)
     arguments = {"min_count": 2, "max_count": 4}
     theirs = pair.peer.chain(features, pool, **arguments)
     ours = pair.ours.chain(features, pool, **arguments)
-    pair.assert_same(theirs, ours, features)
+    record_property("near_ties", pair.assert_same(theirs, ours, features))
 
 
-def test_tables_rank_as_the_peers_do(pair, picture):
+def test_tables_rank_as_the_peers_do(pair, picture, record_property):
     """Labels, the order of the nearest and the order of the farthest are the peer's."""
+    ties = 0
     features = pair.peer.image_to_features(picture)
     for name in ("artists", "flavors", "mediums", "movements", "trendings", "negative"):
         theirs, ours = getattr(pair.peer, name), getattr(pair.ours, name)
@@ -156,10 +180,13 @@ def test_tables_rank_as_the_peers_do(pair, picture):
         for reverse in (False, True):
             left = theirs.rank(features, 40, reverse=reverse)
             right = ours.rank(features, 40, reverse=reverse)
-            scores = dict(zip(left, pair.peer.similarities(features, left), strict=True))
-            for one, other in zip(left, right, strict=True):
-                # kept vectors are rounded to float16: order may differ below that
-                assert one == other or abs(scores[one] - scores.get(other, 9)) < 1e-3
+            rows = torch.stack([torch.from_numpy(row) for row in theirs.embeds])
+            scores = dict(zip(theirs.labels, (rows @ features[0]).tolist(), strict=True))
+            both = zip(left, right, strict=True)
+            changed = [(one, other) for one, other in both if one != other]
+            assert all(abs(scores[one] - scores[other]) < NEAR_TIE for one, other in changed)
+            ties += len(changed)
+    record_property("near_ties", ties)
 
 
 def test_helpers_answer_as_the_peers_do(pair, picture):
@@ -180,7 +207,9 @@ def test_helpers_answer_as_the_peers_do(pair, picture):
         )
 
 
-def test_a_backbone_of_real_size_gives_the_peers_text(lists_folder, picture, tmp_path):
+def test_a_backbone_of_real_size_gives_the_peers_text(
+    lists_folder, picture, tmp_path, record_property
+):
     """ViT-B-32 at its real size, with random weights, through the fast path."""
     for path in lists_folder.glob("*.txt"):
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -190,7 +219,8 @@ def test_a_backbone_of_real_size_gives_the_peers_text(lists_folder, picture, tmp
     pair = Pair(model, tmp_path, "ViT-B-32/openai", 16)
     theirs = pair.peer.interrogate(picture, min_flavors=2, max_flavors=2, caption=CAPTION)
     ours = pair.ours.interrogate(picture, min_flavors=2, max_flavors=2, caption=CAPTION)
-    pair.assert_same(theirs, ours, pair.peer.image_to_features(picture))
+    ties = pair.assert_same(theirs, ours, pair.peer.image_to_features(picture))
+    record_property("near_ties", ties)
 
 
 def test_a_table_larger_than_the_chunk_gives_the_true_nearest(lists_folder, picture):

@@ -51,7 +51,7 @@ def test_every_bundled_category_is_there_and_tidy():
 
 def test_comments_blank_lines_repeats_and_marks_are_not_phrases(tmp_path):
     """A list in our format may have a BOM, Windows line ends, comments and repeats."""
-    path = write(tmp_path, "a.txt", "\ufeff# a list\r\n\r\n  oil \r\nOIL\r\nink  wash\r\n")
+    path = write(tmp_path, "a.txt", "\ufeff# a list\r\n\r\n  oil \r\nOIL\r\n,\r\nink  wash\r\n")
     assert lists.read_phrases(path) == ["oil", "ink wash"]
 
 

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -53,8 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say("Stopped.")
         return STOPPED
-    except BrokenPipeError:
-        # Whoever read our output has gone; Python's own flush at exit must not complain again.
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            _say(f"{error.filename or 'The output'} can't be used ({error.strerror or error}).")
+        # Whoever read our output has gone, or has no room; Python's own flush at exit must not
+        # complain again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
 
@@ -106,8 +110,13 @@ def _similarity(chosen: argparse.Namespace) -> int:
 
     image = open_image(chosen.images[0])
     with _service(chosen) as service:
+        _announce_demo(chosen)
         scores = service.similarity(image, chosen.texts, _models_of(chosen))
-    for text, score in zip(chosen.texts, scores, strict=True):
+    pairs = list(zip(chosen.texts, scores, strict=True))
+    if chosen.json:
+        _print_json({"image": chosen.images[0], "similarities": dict(pairs)})
+        return DONE
+    for text, score in pairs:
         _print(f"{score:.4f}\t{text}")
     return DONE
 
@@ -148,8 +157,7 @@ def _for_each_image(chosen: argparse.Namespace, answer: Any) -> int:
     """Answer about each image; one that fails is reported and the others go on."""
     code = DONE
     with _service(chosen) as service:
-        if catalog.DEMO in (*_models_of(chosen).backbones, _models_of(chosen).captioner):
-            _say(DEMO_NOTE)
+        _announce_demo(chosen)
         for path in chosen.images:
             if len(chosen.images) > 1 and not chosen.json:
                 _say(f"== {path}")
@@ -163,12 +171,20 @@ def _for_each_image(chosen: argparse.Namespace, answer: Any) -> int:
     return code
 
 
+def _announce_demo(chosen: argparse.Namespace) -> None:
+    models = _models_of(chosen)
+    if catalog.DEMO in (*models.backbones, models.captioner):
+        _say(DEMO_NOTE)
+
+
 @contextlib.contextmanager
 def _service(chosen: argparse.Namespace) -> Iterator[Service]:
     """Make the service, with progress bars, which the first Ctrl-C stops gently."""
     from clip_interrogator_ext.progress import ProgressBars
     from clip_interrogator_ext.service import Service
 
+    if chosen.quiet:
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # the bars of downloads
     bars = ProgressBars(quiet=chosen.quiet)
     host = StandaloneHost(chosen.device, chosen.models_dir, bars)
     service = Service(host, cache_dir=chosen.cache_dir, lists_dir=chosen.lists_dir)
@@ -178,7 +194,13 @@ def _service(chosen: argparse.Namespace) -> Iterator[Service]:
 
 @contextlib.contextmanager
 def _gentle_interrupt(host: StandaloneHost, bars: ProgressBars) -> Iterator[None]:
-    """Have the first Ctrl-C ask the run to stop and the second stop it at once."""
+    """Have the first Ctrl-C ask the run to stop and the second stop it at once.
+
+    Only a main thread can be told of Ctrl-C; elsewhere nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def on_interrupt(_number: int, _frame: Any) -> None:
         if host.interrupted():
@@ -204,9 +226,10 @@ def _models_of(chosen: argparse.Namespace) -> ModelOptions:
     demo = chosen.demo
     backbones = chosen.clip or [catalog.DEMO if demo else catalog.DEFAULT_BACKBONE]
     captioner = getattr(chosen, "captioner", None)
+    default_captioner = catalog.DEMO if demo else catalog.DEFAULT_CAPTIONER
     return ModelOptions(
         backbones=tuple(backbones),
-        captioner=captioner or (catalog.DEMO if demo else catalog.DEFAULT_CAPTIONER),
+        captioner=default_captioner if captioner is None else captioner,
         chunk_size=chosen.chunk_size,
         low_memory=chosen.low_memory,
     )
@@ -214,7 +237,7 @@ def _models_of(chosen: argparse.Namespace) -> ModelOptions:
 
 def _print_prompt(prompt: Prompt, path: str, *, as_json: bool) -> None:
     if as_json:
-        _print(json.dumps({"image": path, **prompt.as_dict()}, ensure_ascii=False))
+        _print_json({"image": path, **prompt.as_dict()})
         return
     _print(prompt.text)
     if prompt.negative is not None:
@@ -223,12 +246,17 @@ def _print_prompt(prompt: Prompt, path: str, *, as_json: bool) -> None:
 
 def _print_analysis(analysis: Analysis, path: str, *, as_json: bool) -> None:
     if as_json:
-        _print(json.dumps({"image": path, **analysis.as_dict()}, ensure_ascii=False))
+        _print_json({"image": path, **analysis.as_dict()})
         return
     for category, ranked in analysis.categories.items():
         _print(category)
         for phrase, similarity in ranked:
             _print(f"  {similarity:.4f}  {phrase}")
+
+
+def _print_json(answer: dict[str, Any]) -> None:
+    # Escapes of JSON's own, which every terminal and pipe can carry.
+    _print(json.dumps(answer, allow_nan=False))
 
 
 def _print(line: str) -> None:
@@ -262,7 +290,8 @@ def _parser() -> argparse.ArgumentParser:
     prompt.add_argument("--subject", metavar="TEXT", help="what stands in front in mode style")
     prompt.add_argument(
         "--categories", metavar="A,B,...",
-        help="only these word lists: " + ",".join(catalog.CATEGORIES) + " or your own",
+        help="only these word lists, in the negative prompt too: "
+        + ",".join(catalog.CATEGORIES) + " or your own",
     )
     for key in (
         "pool_size", "min_flavors", "max_flavors", "token_budget",
@@ -283,6 +312,7 @@ def _parser() -> argparse.ArgumentParser:
     similarity.set_defaults(run=_similarity)
     similarity.add_argument("images", nargs=1, metavar="IMAGE")
     similarity.add_argument("texts", nargs="+", metavar="TEXT")
+    _add_json(similarity)
     _add_engine(similarity)
 
     models = commands.add_parser("models", help="list the recommended models, or all of them")

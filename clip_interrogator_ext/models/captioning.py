@@ -16,6 +16,7 @@ from torch import Tensor
 
 from clip_interrogator_ext import catalog
 from clip_interrogator_ext.errors import BrokenModel, MissingModel, UnknownModel
+from clip_interrogator_ext.host import as_path, is_folder
 from clip_interrogator_ext.models import weights
 from clip_interrogator_ext.models.base import Tick, no_tick
 from clip_interrogator_ext.models.residency import memory_errors
@@ -83,8 +84,8 @@ def find(name: str, models_dir: Path | None) -> Found:
     if name in catalog.CAPTIONERS:
         row = catalog.CAPTIONERS[name]
         return Found(_published_folder(name, models_dir), row.implementation, official=True)
-    folder = DEMO_FOLDER if name == catalog.DEMO else Path(name).expanduser()
-    if name != catalog.DEMO and not folder.is_dir():
+    folder = DEMO_FOLDER if name == catalog.DEMO else as_path(name)
+    if not is_folder(folder):
         raise _unknown(name)
     if not (folder / "config.json").is_file():
         raise MissingModel(
@@ -103,12 +104,12 @@ def is_here(name: str, models_dir: Path | None) -> bool:
     """Say whether a captioner's files are on this machine; downloads nothing."""
     if name in catalog.CAPTIONERS:
         return _local_folder(catalog.CAPTIONERS[name].hub, models_dir, []) is not None
-    return _is_complete(DEMO_FOLDER if name == catalog.DEMO else Path(name).expanduser())
+    return _is_complete(DEMO_FOLDER if name == catalog.DEMO else as_path(name))
 
 
 def _unknown(name: str) -> UnknownModel:
     names_of_hubs = {row.hub: key for key, row in catalog.CAPTIONERS.items()}
-    near = catalog.nearest(name, [*catalog.CAPTIONERS, catalog.DEMO])
+    near = catalog.nearest(name, [*catalog.CAPTIONERS, catalog.DEMO, catalog.NO_CAPTIONER])
     if name in names_of_hubs:
         near = (names_of_hubs[name],)
     return UnknownModel(

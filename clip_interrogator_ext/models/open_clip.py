@@ -10,7 +10,7 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from clip_interrogator_ext import catalog
 from clip_interrogator_ext.errors import BrokenModel, MissingModel, UnknownModel
+from clip_interrogator_ext.host import as_path, is_folder
 from clip_interrogator_ext.models import weights
 from clip_interrogator_ext.models.base import Tick, no_tick
 from clip_interrogator_ext.models.continuations import find_causal_tower
@@ -84,11 +85,11 @@ def plan(name: str) -> Plan:
     """
     if name == catalog.DEMO:
         return _plan_folder(name, DEMO_FOLDER)
-    if name and Path(name).expanduser().is_dir():
-        return _plan_folder(name, Path(name).expanduser())
+    if name and is_folder(name):
+        return _plan_folder(name, as_path(name))
     architecture, equals, file = name.partition("=")
     if equals:
-        return _plan_file(name, architecture, Path(file).expanduser())
+        return _plan_file(name, architecture, as_path(file))
     return _plan_pretrained(name)
 
 
@@ -118,12 +119,18 @@ def _plan_folder(name: str, folder: Path) -> Plan:
 
 
 def _plan_file(name: str, architecture: str, checkpoint: Path) -> Plan:
+    planned = plan_architecture(architecture)
+    if not checkpoint.is_file():
+        raise MissingModel(f"There is no checkpoint file {checkpoint}.")
+    return replace(planned, name=name, checkpoint=checkpoint)
+
+
+def plan_architecture(architecture: str) -> Plan:
+    """Return the plan of an architecture of open_clip's, without weights."""
     config = _config_of(architecture)
     if config is None:
         raise _unknown(architecture, import_open_clip().list_models(), "architecture")
-    if not checkpoint.is_file():
-        raise MissingModel(f"There is no checkpoint file {checkpoint}.")
-    return Plan(name, config, {}, checkpoint=checkpoint, architecture=architecture)
+    return Plan(architecture, config, {}, architecture=architecture)
 
 
 def _plan_pretrained(name: str) -> Plan:
@@ -397,7 +404,7 @@ class OpenClip:
         self.preprocess = preprocess
         self.reader = reader
         self._device = device
-        self._tower = find_causal_tower(module) if reader.is_simple else None
+        self._tower: Any = find_causal_tower(module) if reader.is_simple else None
         self._checked = self._tower is None
         if self._tower is None:
             log.info("%s: texts take the plain path, for its text tower allows no other.", name)
@@ -419,8 +426,13 @@ class OpenClip:
         """Return the unit vector of an RGB image: (dimension,) float32 on the CPU."""
         pixels = self.preprocess(image).unsqueeze(0).to(self._device)
         with torch.inference_mode(), self._precision():
-            features = self.module.encode_image(pixels.to(self._dtype()))
-        return _unit(features)[0]
+            vector = _unit(self.module.encode_image(pixels.to(self._dtype())))[0]
+        if not vector.isfinite().all():
+            raise BrokenModel(
+                f"{self.name} computes no numbers for this picture: its weights are damaged. "
+                "Delete them and download them again."
+            )
+        return vector
 
     def encode_texts(
         self, texts: Sequence[str], tick: Tick = no_tick, label: str = "texts"
@@ -446,7 +458,7 @@ class OpenClip:
         if not all(whole) or len(rows) < 2:
             return self._encode_rows(rows, [], 0, tick, label)
         with torch.inference_mode(), self._precision():
-            past = self._fast_tower().read_prefix(shared)
+            past = self._tower.read_prefix(shared)
         rest = [row[len(shared) :] for row in rows]
         return self._encode_rows(rest, past, len(shared), tick, label)
 
@@ -466,9 +478,6 @@ class OpenClip:
         if readable == self.name.replace("/", "_"):
             return readable
         return f"{readable}-{hashlib.sha256(self.name.encode()).hexdigest()[:8]}"
-
-    def _fast_tower(self) -> Any:
-        return self._tower
 
     def _fast(self) -> bool:
         """Say whether the fast path may be taken, checking it against the plain one once."""
@@ -506,7 +515,7 @@ class OpenClip:
                 chunk = indices[begin : begin + self.chunk_size]
                 ids = torch.tensor([rows[index] for index in chunk], device=self._device)
                 with torch.inference_mode(), self._precision():
-                    features = _unit(self._fast_tower().continue_from(past, start, ids))
+                    features = _unit(self._tower.continue_from(past, start, ids))
                 if vectors is None:
                     vectors = torch.empty(len(rows), features.shape[-1])
                 vectors[torch.tensor(chunk)] = features

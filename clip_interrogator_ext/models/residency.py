@@ -131,6 +131,11 @@ class Residency:
         """Return the networks that are on the device now."""
         return list(self._resident)
 
+    def forget(self, network: Network) -> None:
+        """Let go of one network."""
+        if network in self._resident:
+            self._resident.remove(network)
+
     def clear(self) -> None:
         """Forget all networks."""
         self._resident.clear()

@@ -221,6 +221,13 @@ def _download_from_hub(source: Source, models_dir: Path | None) -> Path:
     raise OSError(f"{source.hub} has none of {', '.join(names)}")
 
 
+def _bars_off() -> bool:
+    """Say whether the user has switched progress bars off, in huggingface_hub's way."""
+    from huggingface_hub.utils import are_progress_bars_disabled
+
+    return bool(are_progress_bars_disabled())
+
+
 def _download_url(url: str, target: Path) -> Path:
     """Download a file under a neighbouring name, check its hash, then give it its own name."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -229,7 +236,9 @@ def _download_url(url: str, target: Path) -> Path:
         try:
             with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 - open_clip's own
                 total = int(answer.headers.get("Content-Length") or 0)
-                with tqdm(total=total, unit="B", unit_scale=True, desc=target.name) as bar:
+                with tqdm(
+                    total=total, unit="B", unit_scale=True, desc=target.name, disable=_bars_off()
+                ) as bar:
                     while block := answer.read(1 << 20):
                         file.write(block)
                         bar.update(len(block))

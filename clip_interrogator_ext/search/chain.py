@@ -58,9 +58,9 @@ def chain(
             current_score = score
             if score > best_score:
                 best, best_score = tuple(current), score
+        scorer.tick(label, max_count, max_count)
     except Interrupted:
         return Chain(best, interrupted=True)
-    scorer.tick(label, max_count, max_count)
     return Chain(best)
 
 

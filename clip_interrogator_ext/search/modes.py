@@ -128,9 +128,8 @@ def best(scene: Scene, vocabulary: Vocabulary, options: InterrogateOptions) -> D
     searched = _search(scene, vocabulary, options, head.head)
     if searched.interrupted:
         return searched
-    limited = replace(options, max_flavors=max_flavors(options))
     drafts = [
-        head, classic(scene, vocabulary, limited), fast(scene, vocabulary, limited), searched,
+        head, classic(scene, vocabulary, options), fast(scene, vocabulary, options), searched,
     ]
     drafts = [draft for draft in drafts if draft.text]
     if not drafts:
@@ -145,7 +144,8 @@ def best(scene: Scene, vocabulary: Vocabulary, options: InterrogateOptions) -> D
 def style(scene: Scene, vocabulary: Vocabulary, options: InterrogateOptions) -> Draft:
     """Return how the picture looks, by the search of `best`, after the user's subject if any."""
     budget = token_budget(scene.scorer, options)
-    subject = fit_words(options.subject or "", budget, scene.scorer.count_tokens)
+    subject = " ".join((options.subject or "").split())
+    subject = fit_words(subject, budget, scene.scorer.count_tokens)
     return _search(scene, vocabulary, options, subject)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from clip_interrogator_ext import catalog, phrases
 from clip_interrogator_ext.errors import BadWordList
+from clip_interrogator_ext.host import is_folder
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +42,10 @@ def load_categories(lists_dir: Path | None = None) -> dict[str, Category]:
     read is reported and left out. Raises BadWordList where the folder itself can't be used.
     """
     categories = {category.name: category for category in _read_folder(bundled_folder())}
+    if not categories:
+        raise BadWordList(f"The bundled word lists are missing from {bundled_folder()}. Reinstall.")
     if lists_dir is not None:
-        if not lists_dir.is_dir():
+        if not is_folder(lists_dir):
             raise BadWordList(f"{lists_dir} is not a folder. Name a folder of .txt word lists.")
         for category in _read_folder(lists_dir):
             categories[category.name] = category
@@ -58,7 +61,7 @@ def positive_names(categories: dict[str, Category]) -> tuple[str, ...]:
 
 def _read_folder(folder: Path) -> list[Category]:
     found = []
-    for path in sorted(folder.glob("*.txt")):
+    for path in sorted(path for path in folder.glob("*.txt") if path.is_file()):
         try:
             found.append(read_category(path))
         except BadWordList as error:
@@ -79,7 +82,8 @@ def read_category(path: Path) -> Category:
 def read_phrases(path: Path) -> list[str]:
     """Read a list in our own format: UTF-8, one phrase a line, `#` begins a comment line.
 
-    Blanks and repeats are dropped. Raises BadWordList, which names the file and the line.
+    Repeats, and lines without a letter or a digit, are dropped. Raises BadWordList, which names
+    the file and the line.
     """
     try:
         content = path.read_bytes()
@@ -91,4 +95,6 @@ def read_phrases(path: Path) -> list[str]:
         line = content[: error.start].count(b"\n") + 1
         raise BadWordList(f"{path}, line {line}, is not UTF-8. Save the file as UTF-8.") from error
     lines = (" ".join(line.split()) for line in text.splitlines())
-    return phrases.unique(line for line in lines if not line.startswith("#"))
+    return phrases.unique(
+        line for line in lines if not line.startswith("#") and any(map(str.isalnum, line))
+    )

@@ -58,6 +58,8 @@ class Table:
 
 def concatenate(tables: Sequence[Table]) -> Table:
     """Put tables together in their order, with every row of each."""
+    if len(tables) == 1:
+        return tables[0]
     return Table(
         tuple(phrase for table in tables for phrase in table.phrases),
         tuple(category for table in tables for category in table.categories),
@@ -122,24 +124,20 @@ class PhraseStore:
             return kept.float()
         return kept[rows].float()
 
-    def ready(self, encoder_key: str, category: str) -> Path | None:
-        """Return the file of a category's vectors for a backbone, if there is one."""
-        path = self._file(encoder_key, category)
-        return path if path is not None and path.is_file() else None
-
     def _path(self, encoder: TextImageEncoder, category: str) -> Path | None:
-        return self._file(encoder.key(), category)
-
-    def _file(self, key: str, category: str) -> Path | None:
-        return None if self._folder is None else self._folder / key / f"{category}.safetensors"
+        if self._folder is None:
+            return None
+        return self._folder / encoder.key() / f"{category}.safetensors"
 
     def _read(self, path: Path | None, encoder: TextImageEncoder) -> tuple[dict[str, int], Tensor]:
         nothing: tuple[dict[str, int], Tensor] = ({}, torch.empty(0, encoder.dimension).half())
-        if path is None or not path.is_file():
-            return nothing
         try:
+            if path is None or not path.is_file():
+                return nothing
             phrases, vectors = _unpack(path.read_bytes())
-        except (SafetensorError, OSError, ValueError, KeyError) as error:
+        except (
+            SafetensorError, OSError, ValueError, KeyError, AttributeError, TypeError
+        ) as error:
             log.warning("%s is damaged (%s) and is built anew.", path, error)
             return nothing
         if not _made_by(encoder, phrases, vectors):
