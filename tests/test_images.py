@@ -21,6 +21,8 @@ from PIL import Image, ImageFile, features
 from clip_interrogator_ext import images
 from clip_interrogator_ext.errors import BadImage
 
+pytestmark = pytest.mark.hosts
+
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 PIXELS = np.array([[(40 * x, 90 * y, 7 * x * y) for x in range(5)] for y in range(3)], np.uint8)
 POSITIVE = "a fox, snow\nNegative prompt: blurry\nSteps: 20, Sampler: Euler"

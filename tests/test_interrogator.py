@@ -19,6 +19,8 @@ from clip_interrogator_ext.models import open_clip
 from clip_interrogator_ext.search.modes import MODES
 from tests.conftest import save_backbone, tiny_config, tiny_model
 
+pytestmark = pytest.mark.hosts
+
 CAPTION = "a red cat on a beach"
 
 
