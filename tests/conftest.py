@@ -15,6 +15,21 @@ from clip_interrogator_ext.models.torchvision_operators import import_torchvisio
 import_torchvision()  # the peer imports open_clip by itself
 
 
+def _half_runs_on_cpu() -> bool:
+    """Say whether this torch computes in float16 on a CPU; 2.1 does not, and we never do."""
+    try:
+        torch.nn.Conv2d(1, 1, 1).half()(torch.ones(1, 1, 1, 1).half())
+    except RuntimeError:
+        return False
+    return True
+
+
+needs_half_on_cpu = pytest.mark.skipif(
+    not _half_runs_on_cpu(), reason="this torch computes in float16 on a GPU only"
+)
+HALF = pytest.param(torch.float16, marks=needs_half_on_cpu)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print how often phrases of nearly equal similarity changed places against the peer."""
     reports = [one for one in terminalreporter.getreports("passed") if one.when == "call"]

@@ -19,6 +19,7 @@ from clip_interrogator_ext.models import captioning
 from clip_interrogator_ext.models.captioning import load_captioner
 from clip_interrogator_ext.options import CaptionOptions
 from tests import tiny_models
+from tests.conftest import HALF, needs_half_on_cpu
 
 pytestmark = pytest.mark.hosts
 
@@ -240,6 +241,7 @@ def test_blip2_writes_what_its_module_writes(
     assert own.removeprefix("word47 " * 4).startswith(caption)
 
 
+@needs_half_on_cpu
 def test_t5_stays_in_range(folders: dict[str, Path], picture: Image.Image) -> None:
     """In half precision, T5's layers that overflow in float16 are kept in float32."""
     captioner = load(folders["blip2-t5"], device="cuda", dtype=torch.float16)
@@ -261,7 +263,7 @@ def test_precision_is_the_devices(kind: str, folders: dict[str, Path]) -> None:
         assert module.vision_model.dtype == expected if kind != "git" else module.dtype == expected
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [HALF, torch.bfloat16])
 def test_a_network_may_change_between_captions(
     captioner: Any, picture: Image.Image, dtype: torch.dtype
 ) -> None:

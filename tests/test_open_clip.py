@@ -38,7 +38,7 @@ from clip_interrogator_ext.models.continuations import find_causal_tower
 from clip_interrogator_ext.options import InterrogateOptions, ModelOptions
 from clip_interrogator_ext.vocabulary.lists import load_categories
 from clip_interrogator_ext.vocabulary.tables import PhraseStore
-from tests.conftest import save_backbone, tiny_config, tiny_model
+from tests.conftest import HALF, needs_half_on_cpu, save_backbone, tiny_config, tiny_model
 
 if TYPE_CHECKING:
     from clip_interrogator_ext.models.tokens import TokenReader
@@ -490,7 +490,7 @@ def coca_config() -> dict:
     return config
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["fp32", "fp16"])
+@pytest.mark.parametrize("dtype", [torch.float32, HALF], ids=["fp32", "fp16"])
 def test_coca_takes_the_plain_path(tmp_path, picture, dtype):
     """Its vectors are those of open_clip's documented use: 77 columns for 2.20, 76 for 3.x."""
     torch.manual_seed(0)
@@ -510,7 +510,7 @@ def test_coca_takes_the_plain_path(tmp_path, picture, dtype):
     assert loaded.token_budget == 74
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["fp32", "fp16"])
+@pytest.mark.parametrize("dtype", [torch.float32, HALF], ids=["fp32", "fp16"])
 @pytest.mark.parametrize(
     "vision",
     [
@@ -551,7 +551,7 @@ def bert_folder(folder: Path) -> tuple[Path, dict]:
     return folder, {**tiny_config(), "text_cfg": text}
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["fp32", "fp16"])
+@pytest.mark.parametrize("dtype", [torch.float32, HALF], ids=["fp32", "fp16"])
 def test_a_text_tower_of_transformers_takes_the_plain_path(tmp_path, dtype):
     """Its tokenizer is read from the folder, and counts what the tower reads."""
     folder, config = bert_folder(tmp_path / "mine")
@@ -580,6 +580,7 @@ def test_a_text_tower_that_is_not_here_is_missing(tmp_path, backbone_folder):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@needs_half_on_cpu
 def test_half_precision_stays_near_full_precision(tmp_path, picture, kind):
     """Texts, by the fast path, and pictures; the normalizations keep float32."""
     options = KINDS[kind]
@@ -726,8 +727,8 @@ def test_the_chunk_size_never_changes_a_result():
         assert distance(
             chunked.encode_continuations("a cat", phrases),
             whole.encode_continuations("a cat", phrases),
-        ) < 1e-6
-        assert distance(chunked.encode_texts(phrases), whole.encode_texts(phrases)) < 1e-6
+        ) < 2e-6
+        assert distance(chunked.encode_texts(phrases), whole.encode_texts(phrases)) < 2e-6
 
 
 def test_texts_can_be_stopped_between_two_chunks(tiny):
@@ -765,7 +766,7 @@ def test_a_tower_that_is_not_causal_takes_the_plain_path(caplog):
     assert distance(found, vectors_of(encoder.module, whole)) < ROUNDING
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["fp32", "fp16"])
+@pytest.mark.parametrize("dtype", [torch.float32, HALF], ids=["fp32", "fp16"])
 def test_a_tower_that_disagrees_takes_the_plain_path(caplog, dtype):
     """A tower that only looks like open_clip's own is found out by its vectors, once."""
     caplog.set_level(logging.INFO)
