@@ -95,6 +95,11 @@ def decode_base64(text: str) -> Image.Image:
     return open_image(data)
 
 
+def as_picture(image: Image.Image | str | Path) -> Image.Image:
+    """Return a picture, or the one in a file, upright and in RGB."""
+    return upright_rgb(image) if isinstance(image, Image.Image) else open_image(image)
+
+
 def upright_rgb(image: Image.Image) -> Image.Image:
     """Return the picture as one upright RGB frame; the argument stays as it is.
 

@@ -148,7 +148,10 @@ class Interrogator:
                 )
         tick("caption", 0, options.captioning.max_length)
         with self._residency.on_device(self._captioner):
-            return self._captioner.caption(image, options.captioning, tick)
+            said = self._captioner.caption(image, options.captioning, tick)
+        # Captions end before their greatest length.
+        tick("caption", options.captioning.max_length, options.captioning.max_length)
+        return said
 
     def analyze(self, image: Image.Image, top: int = 5, tick: Tick = no_tick) -> Analysis:
         """Return the `top` phrases of each positive category nearest to a picture."""

@@ -120,5 +120,11 @@ class InterrogateOptions:
         _check(self, {})
         _check_texts(self, ("caption", "subject"))
         _check_names(self, "categories")
+        if self.subject is not None and self.mode != "style":
+            raise BadOption(
+                "subject",
+                f"A subject goes with the mode style; in the mode {self.mode} the caption stands "
+                "in front.",
+            )
         if self.categories is not None and not self.categories and self.mode != "caption":
             raise BadOption("categories", "Name at least one category of phrases.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from clip_interrogator_ext.errors import InterrogatorError, Interrupted, OutOfMemory
 from clip_interrogator_ext.host import Host, StandaloneHost, as_path, user_cache_dir
-from clip_interrogator_ext.images import upright_rgb
+from clip_interrogator_ext.images import as_picture
 from clip_interrogator_ext.options import InterrogateOptions, ModelOptions
 
 if TYPE_CHECKING:
@@ -74,32 +74,35 @@ class Service:
 
     def interrogate(
         self,
-        image: Image.Image,
+        image: Image.Image | str | Path,
         options: InterrogateOptions | None = None,
         models: ModelOptions | None = None,
     ) -> Prompt:
-        """Return the prompt for a picture; see Interrogator.interrogate.
+        """Return the prompt for a picture or a picture's file; see Interrogator.interrogate.
 
         Where memory runs out, everything is unloaded and the task tried once more with smaller
         chunks, before OutOfMemory is raised.
         """
-        upright, asked = upright_rgb(image), options or InterrogateOptions()
+        upright, asked = as_picture(image), options or InterrogateOptions()
         return self._run(
             "interrogate", models, lambda engine: engine.interrogate(upright, asked, self._tick)
         )
 
     def analyze(
-        self, image: Image.Image, models: ModelOptions | None = None, top: int = 5
+        self, image: Image.Image | str | Path, models: ModelOptions | None = None, top: int = 5
     ) -> Analysis:
         """Return the `top` phrases of each category nearest to a picture."""
-        upright = upright_rgb(image)
+        upright = as_picture(image)
         return self._run("analyze", models, lambda engine: engine.analyze(upright, top, self._tick))
 
     def similarity(
-        self, image: Image.Image, texts: Sequence[str], models: ModelOptions | None = None
+        self,
+        image: Image.Image | str | Path,
+        texts: Sequence[str],
+        models: ModelOptions | None = None,
     ) -> list[float]:
         """Return the cosine of each text's vector and the picture's."""
-        upright = upright_rgb(image)
+        upright = as_picture(image)
         return self._run(
             "similarity", models, lambda engine: engine.similarity(upright, texts, self._tick)
         )

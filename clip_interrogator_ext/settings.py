@@ -53,11 +53,12 @@ _ROWS = (
     ),
     Setting(
         "min_flavors", "Minimum flavors", 8,
-        "How many phrases `best` adds before it may stop.", 0, 256,
+        "How many phrases the search adds before it may stop; the best text met on the way wins, "
+        "so the prompt may have fewer.", 0, 256,
     ),
     Setting(
         "max_flavors", "Maximum flavors", None,
-        "The most phrases to add; empty: 3 in classic, 32 elsewhere.", 0, 256,
+        "The most phrases that are added or tried; empty: 3 in classic, 32 elsewhere.", 0, 256,
     ),
     Setting(
         "token_budget", "Token budget", None,

@@ -39,14 +39,15 @@ DEMO_NOTE = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 1 something failed, 2 wrong usage."""
-    chosen = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
+        chosen = _parser().parse_args(arguments)
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
         return int(chosen.run(chosen))
     except (BadOption, UnknownModel) as error:
         _say(str(error))
         return WRONG_USAGE
     except Interrupted:
+        _say("Stopped: nothing had been found yet.")
         return STOPPED
     except InterrogatorError as error:
         _say(str(error))
@@ -167,6 +168,8 @@ def _for_each_image(chosen: argparse.Namespace, answer: Any) -> int:
                     return STOPPED
             except BadImage as error:
                 _say(str(error))
+                if chosen.json:
+                    _print_json({"image": path, "error": str(error)})
                 code = FAILED
     return code
 

@@ -138,7 +138,7 @@ def _published_folder(name: str, models_dir: Path | None) -> Path:
         f"The captioner {name} is not on this machine, and {reason}. Looked in: {'; '.join(tried)}."
         f" To put it there: with a network, run `hf download {hub} --local-dir {target}` "
         f"(`huggingface-cli download` in older installations), or copy that folder to {target}"
-        + ("." if models_dir else " and name MODELS_FOLDER as the models folder.")
+        + ("." if models_dir else " and name MODELS_FOLDER as the models folder (--models-dir).")
     )
 
 

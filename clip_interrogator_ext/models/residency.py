@@ -43,9 +43,11 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
         resolved = torch.device(device)
         torch.empty(0, device=resolved)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].split(":")[0].rstrip(".")
+        if reason.startswith("Expected one of"):
+            reason = "torch knows no such device"
         raise BadOption(
-            "device", f"The device {str(device)!r} can't be used here: {reason} Try cpu."
+            "device", f"The device {str(device)!r} can't be used here ({reason}). Try cpu."
         ) from error
     return resolved
 

@@ -41,10 +41,9 @@ def import_torchvision() -> None:
             library.define(schema)
         _library = library
         log.warning(
-            "torchvision's compiled operators don't fit this torch (%s); going on without them, "
-            "since only its transforms are needed. To be rid of this line, install the torchvision "
-            "made for torch %s.",
-            error,
+            "torchvision was not built for torch %s (%s). That does no harm here: only its "
+            "transforms are used.",
             torch.__version__,
+            error,
         )
         import_module("torchvision")

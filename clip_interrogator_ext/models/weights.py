@@ -202,7 +202,12 @@ def _download(source: Source, models_dir: Path | None) -> Path:
     if not source.url:
         raise _Unreachable("the Hugging Face hub can't be reached")
     target = models_dir or Path.home() / ".cache" / "clip"
-    return _download_url(source.url, target / source.url.rsplit("/", 1)[-1])
+    try:
+        return _download_url(source.url, target / source.url.rsplit("/", 1)[-1])
+    except _Unreachable as error:
+        if source.hub:
+            raise _Unreachable(f"the Hugging Face hub can't be reached, and {error}") from error
+        raise
 
 
 def _download_from_hub(source: Source, models_dir: Path | None) -> Path:
@@ -347,7 +352,7 @@ def _first_line(error: BaseException) -> str:
 
 def _advice(source: Source, models_dir: Path | None) -> str:
     folder = models_dir or Path("MODELS_FOLDER")
-    option = "" if models_dir else " and name that folder as the models folder"
+    option = "" if models_dir else ", with MODELS_FOLDER as the models folder (--models-dir)"
     if source.hub:
         name = _hub_file_names(source)[0]
         target = folder / source.folders[0] / SAFETENSORS_NAMES[0]

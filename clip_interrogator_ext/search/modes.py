@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ from clip_interrogator_ext.vocabulary.tables import Table, merge
 if TYPE_CHECKING:
     from clip_interrogator_ext.options import InterrogateOptions
     from clip_interrogator_ext.search.scorer import Scorer
+
+log = logging.getLogger(__name__)
 
 DEFAULT_MAX_FLAVORS = {"classic": 3}
 _MAX_FLAVORS = 32
@@ -89,7 +92,10 @@ def token_budget(scorer: Scorer, options: InterrogateOptions) -> int:
 def caption(scene: Scene, _vocabulary: Vocabulary, options: InterrogateOptions) -> Draft:
     """Return the caption alone, cut to the budget."""
     budget = token_budget(scene.scorer, options)
-    return Draft(fit_words(scene.caption, budget, scene.scorer.count_tokens))
+    fitting = fit_words(scene.caption, budget, scene.scorer.count_tokens)
+    if fitting != scene.caption:
+        log.warning("The caption is longer than %d tokens and is cut to: %s", budget, fitting)
+    return Draft(fitting)
 
 
 def fast(scene: Scene, vocabulary: Vocabulary, options: InterrogateOptions) -> Draft:

@@ -47,8 +47,10 @@ def load_categories(lists_dir: Path | None = None) -> dict[str, Category]:
     if lists_dir is not None:
         if not is_folder(lists_dir):
             raise BadWordList(f"{lists_dir} is not a folder. Name a folder of .txt word lists.")
-        for category in _read_folder(lists_dir):
-            categories[category.name] = category
+        own = _read_folder(lists_dir)
+        if not own:
+            log.warning("%s holds no word list (a file NAME.txt).", lists_dir)
+        categories.update({category.name: category for category in own})
     return categories
 
 

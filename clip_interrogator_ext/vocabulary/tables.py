@@ -90,6 +90,7 @@ class PhraseStore:
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
+        self._unwritable = False
 
     def vectors(
         self,
@@ -152,10 +153,12 @@ class PhraseStore:
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(path, _pack(phrases, vectors))
         except OSError as error:
-            log.warning(
-                "The vectors of %s can't be kept in %s (%s); they are computed again at the next "
-                "start.", path.stem, path.parent, error.strerror or error,
-            )
+            if not self._unwritable:
+                log.warning(
+                    "The vectors of word lists can't be kept in %s (%s); they are computed again "
+                    "at the next start.", path.parent, error.strerror or error,
+                )
+            self._unwritable = True
 
 
 def replace_file(path: Path, content: bytes) -> None:
