@@ -634,8 +634,8 @@ In the last line only phrases that were drawn count, word for word: "sunset" for
 `python tools/evaluate_demo.py [--seed {second_seed}]` repeats the figures from the saved weights
 (16-bit, computed in 32). `python tools/train_demo.py` trains both again from seed {train_seed},
 {clip_steps:,} steps for the CLIP and {blip_steps:,} for the BLIP with {batch} pictures each:
-these weights took 45 minutes of processor time. It takes torch 2.9 or newer. On another machine the weights,
-and with them the figures, come out a little different.
+these weights took 45 minutes of processor time. It takes torch 2.9 or newer. On another machine the
+weights, and with them the figures, come out a little different.
 
 ## Limits
 
