@@ -118,9 +118,9 @@ class Service:
         models: ModelOptions | None,
         work: Callable[[Interrogator], Answer],
     ) -> Answer:
-        models = models or ModelOptions()
+        asked = models or ModelOptions()
         with self.host.exclusive(task):
-            models = self._smaller.get(models, models)
+            models = self._smaller.get(asked, asked)
             try:
                 with self._closed_on_failure():
                     return work(self._engine(models))
@@ -131,7 +131,7 @@ class Service:
                 )
             with self._closed_on_failure():
                 answer = work(self._engine(smaller))
-            self._smaller[models] = smaller
+            self._smaller[asked] = smaller
             return answer
 
     @contextmanager

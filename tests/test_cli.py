@@ -108,6 +108,17 @@ def test_a_bad_image_does_not_stop_the_others(run, image, engine, tmp_path):
     assert "Traceback" not in err
 
 
+def test_a_bad_image_is_an_object_too(run, image, engine, tmp_path):
+    """With --json every picture given has its line, in the order given."""
+    missing = tmp_path / "missing.png"
+    code, out, _ = run("prompt", missing, image, "--json", "--caption", CAPTION, *engine)
+    first, second = map(json.loads, out.splitlines())
+    assert code == 1
+    assert first["image"] == str(missing)
+    assert "missing.png" in first["error"]
+    assert second["text"]
+
+
 def test_wrong_usage_is_code_2_with_a_sentence(run, image, engine, tmp_path):
     """Unknown options, values and models are the caller's mistakes."""
     for arguments, words in (

@@ -132,6 +132,20 @@ def test_a_mode_that_needs_a_caption_says_so(service, models, picture):
     assert service.interrogate(picture, style, models).text
 
 
+def test_a_subject_is_refused_where_it_would_be_ignored():
+    """It goes with style only."""
+    with pytest.raises(BadOption, match="goes with the mode style"):
+        InterrogateOptions(mode="fast", subject="a dog")
+
+
+def test_a_pictures_file_will_do(service, models, picture, tmp_path):
+    """A path in place of a picture is opened."""
+    picture.save(tmp_path / "picture.png")
+    asked = options("fast")
+    from_file = service.interrogate(tmp_path / "picture.png", asked, models)
+    assert from_file.text == service.interrogate(picture, asked, models).text
+
+
 def test_analyze_ranks_each_category(service, models, picture):
     """The nearest phrases of each positive category come first, with their similarities."""
     analysis = service.analyze(picture, models, top=3)
@@ -238,6 +252,9 @@ def test_out_of_memory_is_tried_again_with_smaller_chunks(service, models, pictu
     monkeypatch.setattr(open_clip.OpenClip, "encode_texts", greedy)
     assert service.interrogate(picture, options("fast"), models).text == right
     assert "chunks of 16" in caplog.text
+    kept = service._interrogator
+    assert service.interrogate(picture, options("fast"), models).text == right
+    assert service._interrogator is kept, "the smaller chunks are remembered"
 
 
 def test_out_of_memory_twice_is_an_error_that_says_what_to_do(service, models, picture,
