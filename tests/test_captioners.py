@@ -666,7 +666,6 @@ def test_loading_and_writing_are_quiet(
     assert (chatter.get_verbosity(), chatter.is_progress_bar_enabled()) == before
 
 
-@pytest.mark.skipif(not captioning.DEMO_FOLDER.is_dir(), reason="the demo model is not built yet")
 def test_the_bundled_captioner_writes(picture: Image.Image) -> None:
     """The demo needs neither a network nor a models folder."""
     captioner = load_captioner(catalog.DEMO, None, "cpu", torch.float32)
