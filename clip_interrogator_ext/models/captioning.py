@@ -322,7 +322,7 @@ def _load_tokenizer(folder: Path) -> Any:
         return import_transformers().AutoTokenizer.from_pretrained(
             folder, use_fast=False, trust_remote_code=False, local_files_only=True
         )
-    except Exception as error:  # it calls tokenizers too
+    except Exception as error:  # slow ones call tokenizers too, which has no narrower error
         raise BrokenModel(
             f"{folder} holds no tokenizer that can be read ({_first_line(error)})."
         ) from error
