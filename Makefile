@@ -1,9 +1,11 @@
 # make run [IMAGE=photo.jpg]   the prompt of your picture, or of the bundled samples
+# make page [PORT=7870]        the page and its routes on this machine, with the demo models chosen
 # make test                    sets up what the tests need and runs all of them
 # make clean                   removes what these set up
 
 PYTHON ?= python3
 MODE ?= best
+PORT ?= 7870
 export IMAGE
 SAMPLES := $(wildcard clip_interrogator_ext/models/demo/pictures/*)
 
@@ -16,20 +18,28 @@ define install
 	$(1)/bin/python -m pip install --quiet $(2)
 endef
 
-.PHONY: run test test-newest test-hosts lint clean
+.PHONY: run page test test-newest test-hosts browser lint clean
 
 run: .venv/ready
 	.venv/bin/python -m clip_interrogator_ext prompt --demo --mode $(MODE) \
 		$(if $(IMAGE),"$$IMAGE",$(SAMPLES))
 
+page: .venv/page
+	.venv/bin/python -m clip_interrogator_ext page --demo --port $(PORT)
+
 test: lint test-hosts test-newest
 
-test-newest: .venv/tools
+test-newest: .venv/tools browser
 	.venv/bin/python -m pytest
 
-test-hosts: .venv-a1111/ready .venv-forge/ready
+test-hosts: .venv-a1111/ready .venv-forge/ready browser
 	.venv-a1111/bin/python -m pytest -m hosts
 	.venv-forge/bin/python -m pytest -m hosts
+
+# The page is tested in Chromium; without it those tests are skipped and say so.
+browser:
+	@command -v chromium >/dev/null || { apt-get -qq update && apt-get -qq install -y chromium; } \
+		|| echo "Chromium is not installed: the tests of the page will be skipped."
 
 lint: .venv/tools
 	.venv/bin/ruff check .
@@ -37,6 +47,10 @@ lint: .venv/tools
 
 .venv/ready: pyproject.toml
 	$(call install,.venv,--editable .)
+	touch $@
+
+.venv/page: .venv/ready
+	.venv/bin/python -m pip install --quiet --editable '.[page]'
 	touch $@
 
 .venv/tools: .venv/ready requirements/newest.txt

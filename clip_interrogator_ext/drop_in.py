@@ -147,7 +147,8 @@ class Interrogator:
         self.caption_processor = config.caption_processor
         if config.caption_model is None and config.caption_model_name:
             self._captioner = captioning.load_captioner(
-                config.caption_model_name, self._models_dir(), self.device.type, self.dtype
+                config.caption_model_name, self._models_dirs(), self.device.type, self.dtype,
+                no_tick if config.quiet else ProgressBars(),
             )
             self.caption_model = self._captioner.module
 
@@ -164,7 +165,8 @@ class Interrogator:
         if config.clip_model is None:
             self._encoder = open_clip.load(
                 config.clip_model_name, device=self.device, dtype=self.dtype,
-                models_dir=self._models_dir(), chunk_size=chunk_size,
+                models_dirs=self._models_dirs(), chunk_size=chunk_size,
+                tick=no_tick if config.quiet else ProgressBars(),
             )
         else:
             architecture = config.clip_model_name.partition("/")[0]
@@ -310,12 +312,12 @@ class Interrogator:
             return lists.read_phrases(bundled / f"{category}.txt")
         return load_list(str(path))
 
-    def _models_dir(self) -> Path | None:
-        return Path(self.config.clip_model_path) if self.config.clip_model_path else None
+    def _models_dirs(self) -> tuple[Path, ...]:
+        return (Path(self.config.clip_model_path),) if self.config.clip_model_path else ()
 
     def _new_residency(self) -> Residency:
         low_memory = self.config.caption_offload or self.config.clip_offload
-        host = StandaloneHost(str(self.device), self._models_dir())
+        host = StandaloneHost(str(self.device), self.config.clip_model_path or None)
         return Residency(self.device, host, low_memory=low_memory)
 
 

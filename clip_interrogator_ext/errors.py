@@ -1,13 +1,15 @@
 """What can go wrong, as sentences for whoever can put it right.
 
 InterrogatorError
-├── BadImage          the picture can't be read, or is too large
+├── BadImage          the picture can't be read
+│   └── TooLarge      the picture has too many bytes or pixels
 ├── BadOption         an option has a value that it can't have
 ├── BadWordList       a word list can't be used
 ├── UnknownModel      no model of that name is known
 ├── MissingModel      the model is known, but its weights are not here and can't be had
 ├── UnsafeWeights     a weights file is of a kind that we don't read
 ├── BrokenModel       the weights are here, but don't make a working model
+├── NotAllowed        the program around us forbids it
 ├── OutOfMemory       the device's memory was not enough
 └── Interrupted       the run was stopped from outside
 """
@@ -20,7 +22,11 @@ class InterrogatorError(Exception):
 
 
 class BadImage(InterrogatorError):
-    """The picture can't be read, or is too large."""
+    """The picture can't be read."""
+
+
+class TooLarge(BadImage):
+    """The picture has too many bytes or pixels."""
 
 
 class BadOption(InterrogatorError):
@@ -53,6 +59,10 @@ class UnsafeWeights(InterrogatorError):
 
 class BrokenModel(InterrogatorError):
     """The weights are here, but don't make a working model."""
+
+
+class NotAllowed(InterrogatorError):
+    """The program around us forbids it."""
 
 
 class OutOfMemory(InterrogatorError):

@@ -16,10 +16,28 @@ Progress = Callable[[str, int, int], None]
 class Host(Protocol):
     """The program around the engine: a WebUI, a command line, somebody's script."""
 
-    device: str | None
-    """Where networks run, in torch's words; None means the best device there is."""
-    models_dir: Path | None
-    """Where weights are looked for first and downloaded to; None means the usual caches."""
+    @property
+    def device(self) -> str | None:
+        """Where networks run, in torch's words; None means the best device there is."""
+
+    @property
+    def dtype(self) -> str | None:
+        """Their precision, "float32" or "float16"; None means what suits the device."""
+
+    @property
+    def models_dirs(self) -> tuple[Path, ...]:
+        """Where weights are looked for before the usual caches, in this order.
+
+        The first is where they are downloaded to, and the only one where they may be deleted.
+        """
+
+    @property
+    def after_run(self) -> str:
+        """What becomes of the networks after a run: a choice of the setting `after_run`."""
+
+    @property
+    def trusted(self) -> bool:
+        """Whether whoever asks may name paths of this machine, download and delete models."""
 
     def exclusive(self, task: str) -> AbstractContextManager[None]:
         """Hold the device for one task: nobody else computes meanwhile."""
@@ -32,6 +50,12 @@ class Host(Protocol):
 
     def on_device(self, network: Any, size_bytes: int) -> AbstractContextManager[None]:
         """Have a network of that size on the device while the context lasts."""
+
+    def off_device(self, network: Any) -> None:
+        """Let go of a network that leaves the device; it is moved to the CPU afterwards."""
+
+    def count_tokens(self, text: str) -> tuple[int, int] | None:
+        """Return (tokens of a text, of how many) as the loaded generator counts, or None."""
 
     def checkpoint_kind(self) -> str | None:
         """Return the target generator that is loaded ("SD 1.x", "SDXL", ...), if any."""
@@ -50,7 +74,10 @@ class StandaloneHost:
         show: Progress | None = None,
     ) -> None:
         self.device = device
-        self.models_dir = None if models_dir is None else as_path(models_dir)
+        self.dtype: str | None = None
+        self.models_dirs: tuple[Path, ...] = () if models_dir is None else (as_path(models_dir),)
+        self.after_run = "keep"
+        self.trusted = True
         self._show = show
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -81,6 +108,13 @@ class StandaloneHost:
     def on_device(self, network: Any, size_bytes: int) -> Iterator[None]:  # noqa: ARG002
         """Do nothing: there is nobody to make room."""
         yield
+
+    def off_device(self, network: Any) -> None:
+        """Do nothing: nobody keeps account of networks."""
+
+    def count_tokens(self, text: str) -> tuple[int, int] | None:  # noqa: ARG002
+        """Return None: there is no generator here."""
+        return None
 
     def checkpoint_kind(self) -> str | None:
         """Return None: there is no generator here."""

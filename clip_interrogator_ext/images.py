@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from clip_interrogator_ext.errors import BadImage
+from clip_interrogator_ext.errors import BadImage, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -230,8 +230,8 @@ def _quoted(path: str | Path) -> str:
     return f'"{shown}"' if len(shown) <= 300 else f'"...{shown[-300:]}"'
 
 
-def _too_many_bytes(name: str) -> BadImage:
-    return BadImage(f"{name} has more than {MAX_BYTES // 2**20} MiB: make it smaller first.")
+def _too_many_bytes(name: str) -> TooLarge:
+    return TooLarge(f"{name} has more than {MAX_BYTES // 2**20} MiB: make it smaller first.")
 
 
 # Decoding
@@ -248,7 +248,7 @@ def _reading(name: str) -> Iterator[None]:
         except BadImage:
             raise
         except Image.DecompressionBombError as error:
-            raise BadImage(f"{name} has too many pixels: make it smaller first.") from error
+            raise TooLarge(f"{name} has too many pixels: make it smaller first.") from error
         except MemoryError as error:
             raise BadImage(f"{name} needs more memory than is free: make it smaller.") from error
         # Decoders raise anything on broken data: OSError, SyntaxError, struct.error, KeyError, ...
@@ -277,7 +277,7 @@ def _opened(data: bytes, name: str) -> Image.Image:
         ) from error
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise BadImage(
+        raise TooLarge(
             f"{name} has {width} x {height} pixels, more than {MAX_PIXELS // 10**6} million:"
             " make it smaller first."
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from clip_interrogator_ext import catalog
 from clip_interrogator_ext.errors import BadOption, Interrupted
 from clip_interrogator_ext.models import captioning, open_clip
-from clip_interrogator_ext.models.base import Captioner, Tick, no_tick
+from clip_interrogator_ext.models.base import Captioner, Network, Tick, no_tick
 from clip_interrogator_ext.models.residency import (
     Residency,
     ResidentEncoder,
@@ -18,9 +18,10 @@ from clip_interrogator_ext.models.residency import (
     memory_errors,
     resolve_device,
     return_free_memory,
+    size_bytes,
 )
 from clip_interrogator_ext.options import InterrogateOptions, ModelOptions
-from clip_interrogator_ext.results import Analysis, Part, Prompt
+from clip_interrogator_ext.results import Analysis, Loaded, Part, Prompt
 from clip_interrogator_ext.search.modes import (
     MODES,
     NEEDS_CAPTION,
@@ -58,13 +59,14 @@ class Interrogator:
         host: Host,
         categories: dict[str, Category],
         store: PhraseStore,
+        tick: Tick = no_tick,
     ) -> None:
         self.models = models
         self.categories = categories
         self._host = host
         self._store = store
         self._device = resolve_device(host.device)
-        self._dtype = dtype_for(self._device)
+        self._dtype = dtype_for(self._device, host.dtype)
         self._residency = Residency(self._device, host, low_memory=models.low_memory)
         self._captioner: Captioner | None = None
         self._tables: dict[str, Table] = {}
@@ -75,8 +77,9 @@ class Interrogator:
                     name,
                     device=self._device,
                     dtype=self._dtype,
-                    models_dir=host.models_dir,
+                    models_dirs=host.models_dirs,
                     chunk_size=models.chunk_size,
+                    tick=tick,
                 )
                 for name in models.backbones
             )
@@ -144,7 +147,8 @@ class Interrogator:
         if self._captioner is None:
             with memory_errors():
                 self._captioner = captioning.load_captioner(
-                    self.models.captioner, self._host.models_dir, self._device.type, self._dtype
+                    self.models.captioner, self._host.models_dirs, self._device.type, self._dtype,
+                    tick,
                 )
         tick("caption", 0, options.captioning.max_length)
         with self._residency.on_device(self._captioner):
@@ -172,6 +176,19 @@ class Interrogator:
         """Return the cosine of each text's vector and the picture's."""
         scorer = self.look(image, InterrogateOptions(mode="style"), tick).scorer
         return [float(score) for score in scorer.texts(list(texts))]
+
+    def loaded(self) -> tuple[Loaded, ...]:
+        """Return the networks that are in memory, on the device or off it."""
+        captioner = self._captioner
+        return (
+            *(_loaded(encoder, "backbone") for encoder in self.encoders),
+            *([_loaded(captioner, "captioner")] if captioner is not None else []),
+        )
+
+    def offload(self) -> None:
+        """Move all networks to the CPU's memory; they come back when they are needed."""
+        for network in self._residency.resident():
+            self._residency.send_away(network)
 
     def close(self) -> None:
         """Let go of all networks and vectors, and give their memory back."""
@@ -279,3 +296,8 @@ class Interrogator:
             )
         )
         return scores[0], parts
+
+
+def _loaded(network: Network, kind: str) -> Loaded:
+    device = str(next(network.module.parameters()).device)
+    return Loaded(network.name, kind, device, size_bytes(network.module))

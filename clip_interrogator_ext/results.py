@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -57,3 +58,59 @@ class Analysis:
     def as_dict(self) -> dict[str, Any]:
         """Return the answer as plain values, ready for JSON."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A task that is running, or waiting for the device.
+
+    `label` is its step, of which `done` of `total` are done; `seconds_left` is an estimate for
+    that step, None while there is nothing to go by. `running` is false while it waits, `stopping`
+    true once it was asked to stop.
+    """
+
+    task: str
+    kind: str
+    running: bool
+    stopping: bool
+    label: str
+    done: int
+    total: int
+    seconds: float
+    seconds_left: float | None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A network in memory: `kind` is "backbone" or "captioner", `device` in torch's words."""
+
+    name: str
+    kind: str
+    device: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the service does and holds now: its runs in their order, and its networks."""
+
+    runs: tuple[Run, ...]
+    loaded: tuple[Loaded, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """How much memory the networks hold."""
+        return sum(network.size_bytes for network in self.loaded)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the status as plain values, ready for JSON."""
+        return {**asdict(self), "size_bytes": self.size_bytes}
+
+
+@dataclass(frozen=True)
+class ModelPlace:
+    """Where a model's weights are: a file or folder, its size, and whether we may delete it."""
+
+    path: Path
+    size_bytes: int
+    deletable: bool

@@ -2,37 +2,87 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from clip_interrogator_ext.errors import InterrogatorError, Interrupted, OutOfMemory
-from clip_interrogator_ext.host import Host, StandaloneHost, as_path, user_cache_dir
+from clip_interrogator_ext import catalog
+from clip_interrogator_ext.errors import InterrogatorError, Interrupted, NotAllowed, OutOfMemory
+from clip_interrogator_ext.host import (
+    Host,
+    Progress,
+    StandaloneHost,
+    as_path,
+    is_folder,
+    user_cache_dir,
+)
 from clip_interrogator_ext.images import as_picture
 from clip_interrogator_ext.options import InterrogateOptions, ModelOptions
+from clip_interrogator_ext.results import Run, Status
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from clip_interrogator_ext.interrogator import Interrogator
-    from clip_interrogator_ext.results import Analysis, Prompt
+    from clip_interrogator_ext.results import Analysis, ModelPlace, Prompt
     from clip_interrogator_ext.vocabulary.lists import Category
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
 _SMALLER = 4  # how much smaller the chunks are after memory ran out once
+_numbers = itertools.count(1)
+
+
+@dataclass(eq=False)
+class _Run:
+    """A task from its being asked for to its end, as other threads may see and stop it."""
+
+    task: str
+    kind: str
+    stopped: threading.Event = field(default_factory=threading.Event)
+    running: bool = False
+    label: str = ""
+    done: int = 0
+    total: int = 0
+    asked_at: float = field(default_factory=time.monotonic)
+    step_at: float = 0.0
+
+    def report(self, label: str, done: int, total: int) -> None:
+        if label != self.label:
+            self.step_at = time.monotonic()
+        self.label, self.done, self.total = label, done, total
+
+    def seen(self) -> Run:
+        now, left = time.monotonic(), None
+        label, done, total = self.label, self.done, self.total
+        if self.running and 0 < done <= total:
+            left = (now - self.step_at) / done * (total - done)
+        return Run(
+            task=self.task,
+            kind=self.kind,
+            running=self.running,
+            stopping=self.stopped.is_set(),
+            label=label,
+            done=done,
+            total=total,
+            seconds=now - self.asked_at,
+            seconds_left=left,
+        )
 
 
 class Service:
     """Answers about pictures, one task after another, and keeps the networks for the next.
 
     `cache_dir` holds the vectors of word lists; `lists_dir` the user's own lists. Torch is
-    imported at the first question.
+    imported at the first question. A task may be given a name, by which others follow and stop it.
     """
 
     def __init__(
@@ -43,10 +93,17 @@ class Service:
         lists_dir: str | Path | None = None,
     ) -> None:
         self.host: Host = StandaloneHost() if host is None else host
+        self.use_folders(cache_dir, lists_dir)
+        self._interrogator: Interrogator | None = None
+        self._made_of: tuple[ModelOptions, Path, Path | None] | None = None
+        self._runs: list[_Run] = []
+        self._runs_lock = threading.Lock()
+        self._smaller: dict[ModelOptions, ModelOptions] = {}  # after memory ran out once
+
+    def use_folders(self, cache_dir: str | Path | None, lists_dir: str | Path | None) -> None:
+        """Change the folders; word lists are read anew at the next question if they changed."""
         self._cache_dir = as_path(cache_dir) if cache_dir else user_cache_dir()
         self._lists_dir = as_path(lists_dir) if lists_dir else None
-        self._interrogator: Interrogator | None = None
-        self._smaller: dict[ModelOptions, ModelOptions] = {}  # after memory ran out once
 
     def categories(self) -> dict[str, Category]:
         """Return the word lists in use by name."""
@@ -54,29 +111,82 @@ class Service:
 
         return load_categories(self._lists_dir)
 
+    def positive_categories(self) -> tuple[str, ...]:
+        """Return the names of the word lists that prompts are made from, in their order."""
+        from clip_interrogator_ext.vocabulary.lists import positive_names
+
+        return positive_names(self.categories())
+
     def known_backbones(self) -> list[str]:
         """Return every architecture/pretrained pair that open_clip has weights for."""
         from clip_interrogator_ext.models import open_clip
 
         return open_clip.list_names()
 
-    def backbone_is_here(self, name: str) -> bool:
-        """Say whether a backbone's weights are on this machine; downloads nothing."""
+    def place(self, name: str) -> ModelPlace | None:
+        """Return where the weights of a backbone or captioner are, or None; downloads nothing."""
+        from clip_interrogator_ext.models import store
+
+        return store.place(name, self.host.models_dirs)
+
+    def download(self, name: str, task: str | None = None) -> ModelPlace:
+        """Download a model of the catalog, unless it is here; holds no device meanwhile.
+
+        Raises NotAllowed, UnknownModel, MissingModel or Interrupted.
+        """
+        from clip_interrogator_ext.models import store
+
+        self._require_trust("Downloading models")
+        with self._announced("download", task) as run:
+            run.running = True
+            return store.download(name, self.host.models_dirs, self._tick_of(run))
+
+    def delete(self, name: str) -> int:
+        """Delete a model from our own models folder; return how many bytes that freed.
+
+        Raises NotAllowed, UnknownModel or MissingModel.
+        """
+        from clip_interrogator_ext.models import store
+
+        self._require_trust("Deleting models")
+        with self.host.exclusive("delete"):
+            if name in {network.name for network in self.status().loaded}:
+                self._close()
+            return store.delete(name, self.host.models_dirs)
+
+    def count_tokens(self, text: str) -> tuple[int, int]:
+        """Return (tokens of a text, of how many): the loaded generator's count, else CLIP's."""
+        counted = self.host.count_tokens(text)
+        if counted is not None:
+            return counted
         from clip_interrogator_ext.models import open_clip
 
-        return open_clip.find_checkpoint(name, self.host.models_dir) is not None
+        return open_clip.count_clip_tokens(text)
 
-    def captioner_is_here(self, name: str) -> bool:
-        """Say whether a captioner's weights are on this machine; downloads nothing."""
-        from clip_interrogator_ext.models import captioning
+    def status(self) -> Status:
+        """Return what is running, waiting and loaded; never waits."""
+        with self._runs_lock:
+            runs = tuple(run.seen() for run in self._runs)
+        engine = self._interrogator
+        return Status(runs, engine.loaded() if engine is not None else ())
 
-        return captioning.is_here(name, self.host.models_dir)
+    def interrupt(self, task: str | None = None) -> bool:
+        """Stop the task of that name, or all of them; say whether there was one.
+
+        A run that waits for the device ends when its turn comes.
+        """
+        with self._runs_lock:
+            found = [run for run in self._runs if task in (None, run.task)]
+        for run in found:
+            run.stopped.set()
+        return bool(found)
 
     def interrogate(
         self,
         image: Image.Image | str | Path,
         options: InterrogateOptions | None = None,
         models: ModelOptions | None = None,
+        task: str | None = None,
     ) -> Prompt:
         """Return the prompt for a picture or a picture's file; see Interrogator.interrogate.
 
@@ -85,26 +195,35 @@ class Service:
         """
         upright, asked = as_picture(image), options or InterrogateOptions()
         return self._run(
-            "interrogate", models, lambda engine: engine.interrogate(upright, asked, self._tick)
+            "interrogate", task, models,
+            lambda engine, tick: engine.interrogate(upright, asked, tick),
         )
 
     def analyze(
-        self, image: Image.Image | str | Path, models: ModelOptions | None = None, top: int = 5
+        self,
+        image: Image.Image | str | Path,
+        models: ModelOptions | None = None,
+        top: int = 5,
+        task: str | None = None,
     ) -> Analysis:
         """Return the `top` phrases of each category nearest to a picture."""
         upright = as_picture(image)
-        return self._run("analyze", models, lambda engine: engine.analyze(upright, top, self._tick))
+        return self._run(
+            "analyze", task, models, lambda engine, tick: engine.analyze(upright, top, tick)
+        )
 
     def similarity(
         self,
         image: Image.Image | str | Path,
         texts: Sequence[str],
         models: ModelOptions | None = None,
+        task: str | None = None,
     ) -> list[float]:
         """Return the cosine of each text's vector and the picture's."""
         upright = as_picture(image)
         return self._run(
-            "similarity", models, lambda engine: engine.similarity(upright, texts, self._tick)
+            "similarity", task, models,
+            lambda engine, tick: engine.similarity(upright, texts, tick),
         )
 
     def unload(self) -> None:
@@ -114,25 +233,78 @@ class Service:
 
     def _run(
         self,
-        task: str,
+        kind: str,
+        task: str | None,
         models: ModelOptions | None,
-        work: Callable[[Interrogator], Answer],
+        work: Callable[[Interrogator, Progress], Answer],
     ) -> Answer:
         asked = models or ModelOptions()
-        with self.host.exclusive(task):
-            models = self._smaller.get(asked, asked)
+        self._require_known_places(asked)
+        with self._announced(kind, task) as run, self.host.exclusive(run.task):
+            run.running = True
+            tick = self._tick_of(run)
             try:
-                with self._closed_on_failure():
-                    return work(self._engine(models))
-            except OutOfMemory:
-                smaller = replace(models, chunk_size=max(1, models.chunk_size // _SMALLER))
-                log.warning(
-                    "Memory ran out; trying once more with chunks of %d.", smaller.chunk_size
-                )
+                tick("", 0, 0)  # it may have been stopped while it waited
+                return self._twice(asked, work, tick)
+            finally:
+                self._after_run()
+
+    def _twice(
+        self,
+        asked: ModelOptions,
+        work: Callable[[Interrogator, Progress], Answer],
+        tick: Progress,
+    ) -> Answer:
+        """Do the work, and where memory runs out once more, with smaller chunks."""
+        models = self._smaller.get(asked, asked)
+        try:
             with self._closed_on_failure():
-                answer = work(self._engine(smaller))
-            self._smaller[asked] = smaller
-            return answer
+                return work(self._engine(models, tick), tick)
+        except OutOfMemory:
+            smaller = replace(models, chunk_size=max(1, models.chunk_size // _SMALLER))
+            log.warning("Memory ran out; trying once more with chunks of %d.", smaller.chunk_size)
+        with self._closed_on_failure():
+            answer = work(self._engine(smaller, tick), tick)
+        self._smaller[asked] = smaller
+        return answer
+
+    def _after_run(self) -> None:
+        if self.host.after_run == "unload":
+            self._close()
+        elif self.host.after_run == "offload" and self._interrogator is not None:
+            self._interrogator.offload()
+
+    @contextmanager
+    def _announced(self, kind: str, task: str | None) -> Iterator[_Run]:
+        """List a run, from now to its end, among those that can be seen and stopped."""
+        run = _Run(task or f"{kind}-{next(_numbers)}", kind)
+        with self._runs_lock:
+            self._runs.append(run)
+        try:
+            yield run
+        finally:
+            with self._runs_lock:
+                self._runs.remove(run)
+
+    def _require_trust(self, what: str) -> None:
+        if not self.host.trusted:
+            raise NotAllowed(
+                f"{what} is switched off here, because the WebUI listens to other machines. "
+                "Start it with --enable-insecure-extension-access to allow it."
+            )
+
+    def _require_known_places(self, models: ModelOptions) -> None:
+        """Refuse paths outside the models folders to whoever may not name them."""
+        if self.host.trusted:
+            return
+        for name in (*models.backbones, models.captioner):
+            _, equals, file = name.partition("=")
+            known = name in catalog.CAPTIONERS or name in (catalog.DEMO, catalog.NO_CAPTIONER)
+            if known or not (equals or is_folder(name)):
+                continue
+            path = as_path(file if equals else name).resolve()
+            if not any(path.is_relative_to(folder.resolve()) for folder in self.host.models_dirs):
+                self._require_trust("Naming a path outside the models folders")
 
     @contextmanager
     def _closed_on_failure(self) -> Iterator[None]:
@@ -146,15 +318,17 @@ class Service:
                 self._close()
             raise
 
-    def _engine(self, models: ModelOptions) -> Interrogator:
+    def _engine(self, models: ModelOptions, tick: Progress) -> Interrogator:
         """Return the interrogator for these models, which is kept until others are asked for."""
         from clip_interrogator_ext.interrogator import Interrogator
         from clip_interrogator_ext.vocabulary.tables import PhraseStore
 
-        if self._interrogator is None or self._interrogator.models != models:
+        made_of = (models, self._cache_dir, self._lists_dir)
+        if self._interrogator is None or self._made_of != made_of:
             self._close()
             store = PhraseStore(self._cache_dir / "vectors")
-            self._interrogator = Interrogator(models, self.host, self.categories(), store)
+            self._interrogator = Interrogator(models, self.host, self.categories(), store, tick)
+            self._made_of = made_of
         return self._interrogator
 
     def _close(self) -> None:
@@ -162,8 +336,12 @@ class Service:
         if engine is not None:
             engine.close()
 
-    def _tick(self, label: str, done: int, total: int) -> None:
-        if self.host.interrupted():
-            raise Interrupted("The run was stopped.")
-        if label:
-            self.host.progress(label, done, total)
+    def _tick_of(self, run: _Run) -> Progress:
+        def tick(label: str, done: int, total: int) -> None:
+            if run.stopped.is_set() or self.host.interrupted():
+                raise Interrupted("The run was stopped.")
+            if label:
+                run.report(label, done, total)
+                self.host.progress(label, done, total)
+
+        return tick

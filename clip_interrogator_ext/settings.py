@@ -26,6 +26,10 @@ _ROWS = (
         choices=tuple(catalog.MODES),
     ),
     Setting(
+        "negative", "Negative prompt too", False,
+        "Make the negative prompt in the same run.",
+    ),
+    Setting(
         "clip", "CLIP backbone", catalog.DEFAULT_BACKBONE,
         "The network that ranks phrases against the picture: architecture/pretrained, a "
         "checkpoint as architecture=FILE, or a folder in open_clip's format.",
@@ -71,6 +75,12 @@ _ROWS = (
     Setting(
         "low_memory", "Low memory", False,
         "Keep at most one network on the device; with several backbones that is slow.",
+    ),
+    Setting(
+        "after_run", "After a run", "offload",
+        "What becomes of the networks: keep leaves them on the device, offload moves them to the "
+        "CPU's memory, unload lets go of them.",
+        choices=("keep", "offload", "unload"),
     ),
     Setting(
         "device", "Device", None,

@@ -15,6 +15,14 @@ from clip_interrogator_ext.models.torchvision_operators import import_torchvisio
 import_torchvision()  # the peer imports open_clip by itself
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that names a real WebUI to test in."""
+    parser.addoption(
+        "--webui", action="append", default=[], metavar="PATH",
+        help="a WebUI's folder, with its virtual environment in venv/; may be given again",
+    )
+
+
 def _half_runs_on_cpu() -> bool:
     """Say whether this torch computes in float16 on a CPU; 2.1 does not, and we never do."""
     try:

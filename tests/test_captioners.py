@@ -79,7 +79,7 @@ def _empty_hub_cache(
 
 
 def load(folder: Path, **how: Any) -> Any:
-    how = {"models_dir": None, "device": "cpu", "dtype": torch.float32, **how}
+    how = {"models_dirs": (), "device": "cpu", "dtype": torch.float32, **how}
     return load_captioner(str(folder), **how)
 
 
@@ -374,21 +374,21 @@ def test_a_full_device_is_no_failure_of_the_beams(
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     """A slip of the pen gets the name that was meant."""
     with pytest.raises(errors.UnknownModel, match=r"'blip-bas'.*Did you mean blip-base") as caught:
-        load_captioner("blip-bas", None, "cpu", torch.float32)
+        load_captioner("blip-bas", (), "cpu", torch.float32)
     assert caught.value.nearest[0] == "blip-base"
 
 
 def test_a_repositorys_name_is_answered_with_ours() -> None:
     """Whoever gives the hub's name is told the catalogue's."""
     with pytest.raises(errors.UnknownModel) as caught:
-        load_captioner(HUB, None, "cpu", torch.float32)
+        load_captioner(HUB, (), "cpu", torch.float32)
     assert caught.value.nearest == (OFFICIAL,)
 
 
 def test_missing_offline_names_each_place(tmp_path: Path, _empty_hub_cache: Path) -> None:
     """The message names the model, where it was looked for, and how to put it there."""
     with pytest.raises(errors.MissingModel) as caught:
-        load_captioner(OFFICIAL, tmp_path, "cpu", torch.float32)
+        load_captioner(OFFICIAL, [tmp_path], "cpu", torch.float32)
     message = str(caught.value)
     for part in (
         OFFICIAL, "HF_HUB_OFFLINE", f"hf download {HUB} --local-dir {tmp_path / LAST}",
@@ -402,7 +402,7 @@ def test_missing_without_a_network_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the download fails, its error is part of the message."""
-    import huggingface_hub
+    from huggingface_hub import HfApi
     from huggingface_hub.utils import HfHubHTTPError
 
     def no_network(*_args: Any, **_how: Any) -> str:
@@ -410,14 +410,14 @@ def test_missing_without_a_network_says_why(
 
     monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.setattr(captioning.weights, "hub_is_reachable", lambda: True)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", no_network)
+    monkeypatch.setattr(HfApi, "list_repo_files", no_network)
     with pytest.raises(errors.MissingModel, match=r"failed \(Name or service not known") as caught:
-        load_captioner(OFFICIAL, tmp_path, "cpu", torch.float32)
+        load_captioner(OFFICIAL, [tmp_path], "cpu", torch.float32)
     assert str(tmp_path / LAST) in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    "place", [LAST, f"captioners/{LAST}", FLAT, "cache of models_dir", "cache"]
+    "place", [LAST, f"captioners/{LAST}", FLAT, "cache of the models folder", "cache"]
 )
 def test_places_are_looked_in(
     place: str, folders: dict[str, Path], tmp_path: Path, _empty_hub_cache: Path,
@@ -429,9 +429,9 @@ def test_places_are_looked_in(
         folder = put_in_cache(folders["blip"], cache)
     else:
         folder = Path(shutil.copytree(folders["blip"], tmp_path / place))
-    assert captioning.find(OFFICIAL, tmp_path).folder == folder
-    assert captioning.is_here(OFFICIAL, tmp_path)
-    captioner = load_captioner(OFFICIAL, tmp_path, "cpu", torch.float32)
+    assert captioning.find(OFFICIAL, [tmp_path]).folder == folder
+    assert captioning.local_folder(OFFICIAL, [tmp_path]) == folder
+    captioner = load_captioner(OFFICIAL, [tmp_path], "cpu", torch.float32)
     assert captioner.name == OFFICIAL
     assert captioner.caption(picture, CaptionOptions())
 
@@ -442,16 +442,35 @@ def test_the_models_folder_comes_before_the_cache(
     """Of two copies, the one in the user's own folder is taken."""
     put_in_cache(folders["blip"], _empty_hub_cache)
     folder = shutil.copytree(folders["blip"], tmp_path / "captioners" / LAST)
-    assert captioning.find(OFFICIAL, tmp_path).folder == folder
+    assert captioning.find(OFFICIAL, [tmp_path]).folder == folder
+
+
+def test_several_models_folders_are_looked_in_in_order(
+    folders: dict[str, Path], tmp_path: Path, _empty_hub_cache: Path
+) -> None:
+    """The first folder that has the captioner gives it; where none has, all are named."""
+    dirs = [tmp_path / "first", tmp_path / "second"]
+    with pytest.raises(errors.MissingModel) as caught:
+        captioning.find(OFFICIAL, dirs)
+    places, advice = str(caught.value).split("Looked in: ")[1].split(" To put it there: ")
+    order = [places.index(str(one)) for one in (*dirs, _empty_hub_cache)]
+    assert order == sorted(order)
+    assert str(dirs[0]) in advice
+    assert str(dirs[1]) not in advice
+    put_in_cache(folders["blip"], _empty_hub_cache)
+    last = shutil.copytree(folders["blip"], dirs[1] / FLAT)
+    assert captioning.find(OFFICIAL, dirs).folder == last
+    first = put_in_cache(folders["blip"], dirs[0])
+    assert captioning.find(OFFICIAL, dirs).folder == first
 
 
 def test_half_a_download_does_not_count(blip_copy: Path, tmp_path: Path) -> None:
     """A folder without its weights is passed over."""
     (blip_copy / "model.safetensors").unlink()
     blip_copy.rename(tmp_path / LAST)
-    assert not captioning.is_here(OFFICIAL, tmp_path)
+    assert captioning.local_folder(OFFICIAL, [tmp_path]) is None
     with pytest.raises(errors.MissingModel):
-        load_captioner(OFFICIAL, tmp_path, "cpu", torch.float32)
+        load_captioner(OFFICIAL, [tmp_path], "cpu", torch.float32)
 
 
 @pytest.mark.parametrize("pickled", [False, True])
@@ -459,33 +478,26 @@ def test_a_download_goes_to_the_models_folder(
     pickled: bool, blip_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Safetensors are asked for, a pickled file only of a repository that has no others."""
-    import huggingface_hub
+    from huggingface_hub import HfApi
 
     asked = []
     if pickled:
         to_pickle(blip_copy)
+    small = {file.name for file in blip_copy.iterdir() if file.suffix in (".json", ".txt")}
+    weights = ["pytorch_model.bin"] if pickled else ["model.safetensors", "pytorch_model.bin"]
+    published = [*small, *weights, "README.md", "flax_model.msgpack", "onnx/model.safetensors"]
 
-    def snapshot_download(hub: str, **how: Any) -> str:
-        asked.append((hub, how["cache_dir"], how["allow_patterns"][-1]))
-        return str(blip_copy)
+    def fetch(hub: str, names: list[str], cache: Path, _transfer: Any) -> Path:
+        asked.append((hub, set(names), cache))
+        return blip_copy / names[-1]
 
     monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.setattr(captioning.weights, "hub_is_reachable", lambda: True)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    if pickled:
-        weights = blip_copy / "pytorch_model.bin"
-        hidden = weights.rename(tmp_path / "not yet asked for")
-
-        def two_part_download(hub: str, **how: Any) -> str:
-            if "bin" in how["allow_patterns"][-1]:
-                hidden.rename(weights)
-            return snapshot_download(hub, **how)
-
-        monkeypatch.setattr(huggingface_hub, "snapshot_download", two_part_download)
-    found = captioning.find(OFFICIAL, tmp_path)
+    monkeypatch.setattr(HfApi, "list_repo_files", lambda _api, _hub: published)
+    monkeypatch.setattr(captioning.weights, "fetch", fetch)
+    found = captioning.find(OFFICIAL, [tmp_path, tmp_path / "second"])
     assert found.folder == blip_copy
-    patterns = ["model*.safetensors", "pytorch_model*.bin"][: 1 + pickled]
-    assert asked == [(HUB, tmp_path, pattern) for pattern in patterns]
+    assert asked == [(HUB, {*small, weights[0]}, tmp_path)]
 
 
 # --- what is refused ---
@@ -503,7 +515,7 @@ def test_published_pickled_weights_are_read(
 ) -> None:
     """A captioner of the catalogue may come as a .bin, and says the same as with safetensors."""
     to_pickle(blip_copy).rename(tmp_path / LAST)
-    captioner = load_captioner(OFFICIAL, tmp_path, "cpu", torch.float32)
+    captioner = load_captioner(OFFICIAL, [tmp_path], "cpu", torch.float32)
     options = CaptionOptions(max_length=8)
     assert captioner.caption(picture, options) == load(folders["blip"]).caption(picture, options)
 
@@ -519,7 +531,7 @@ def test_a_pickled_trap_does_not_go_off(official: bool, blip_copy: Path, tmp_pat
     blip_copy.rename(tmp_path / LAST)
     name = OFFICIAL if official else str(tmp_path / LAST)
     with pytest.raises(errors.BrokenModel if official else errors.UnsafeWeights):
-        load_captioner(name, tmp_path, "cpu", torch.float32)
+        load_captioner(name, [tmp_path], "cpu", torch.float32)
     assert not trace.exists()
 
 
@@ -668,5 +680,5 @@ def test_loading_and_writing_are_quiet(
 
 def test_the_bundled_captioner_writes(picture: Image.Image) -> None:
     """The demo needs neither a network nor a models folder."""
-    captioner = load_captioner(catalog.DEMO, None, "cpu", torch.float32)
+    captioner = load_captioner(catalog.DEMO, (), "cpu", torch.float32)
     assert captioner.caption(picture, CaptionOptions())

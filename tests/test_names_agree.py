@@ -54,10 +54,11 @@ def test_defaults_agree():
 
 
 def test_every_setting_can_be_given_on_the_command_line():
-    """The command `prompt` has an option for each setting, with its help."""
+    """`page` has an option for each setting, `prompt` for all but what follows a run: it ends."""
     parser = cli._parser()
     commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-    given = {flag for action in commands.choices["prompt"]._actions
-             for flag in action.option_strings}
-    for key in SETTINGS:
-        assert "--" + key.replace("_", "-") in given
+    for command, missing in (("page", set()), ("prompt", {"after_run"})):
+        given = {flag for action in commands.choices[command]._actions
+                 for flag in action.option_strings}
+        for key in set(SETTINGS) - missing:
+            assert "--" + key.replace("_", "-") in given, key

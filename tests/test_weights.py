@@ -95,51 +95,51 @@ def models_dir(tmp_path: Path) -> Path:
 def test_weights_in_the_models_folder_are_found(models_dir, place):
     """A folder named after the model or its repository will do, and so will a single file."""
     path = put(models_dir / place)
-    assert weights.find(HUB, models_dir) == path
-    assert weights.is_here(HUB, models_dir) == path
+    assert weights.find(HUB, [models_dir]) == path
+    assert weights.is_here(HUB, [models_dir]) == path
 
 
 def test_a_file_under_the_name_of_its_address_is_found(models_dir, tmp_path):
     """open_clip keeps a download under the last part of its address: found, in both places."""
     kept = put(tmp_path / "home" / ".cache" / "clip" / "vit_x-e31-d867053b.pt")
-    assert weights.find(URL, models_dir) == kept
-    assert weights.find(URL, None) == kept
+    assert weights.find(URL, [models_dir]) == kept
+    assert weights.find(URL) == kept
     nearer = put(models_dir / "vit_x-e31-d867053b.pt")
-    assert weights.find(URL, models_dir) == nearer
+    assert weights.find(URL, [models_dir]) == nearer
 
 
 @pytest.mark.parametrize("name", ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"])
 def test_weights_in_a_hub_cache_are_found_without_network(models_dir, tmp_path, name):
     """What huggingface_hub downloaded is used, from the models folder before the user's own."""
     kept = put_into_hub_cache(tmp_path / "home" / "hub", "timm/vit_x", name)
-    assert weights.find(HUB, models_dir) == kept
+    assert weights.find(HUB, [models_dir]) == kept
     nearer = put_into_hub_cache(models_dir, "timm/vit_x", name)
-    assert weights.find(HUB, models_dir) == nearer
+    assert weights.find(HUB, [models_dir]) == nearer
 
 
 def test_safetensors_are_taken_before_a_pickle(models_dir):
     """Where a repository's folder holds both forms, the safe one is read."""
     put_into_hub_cache(models_dir, "timm/vit_x", "open_clip_pytorch_model.bin")
     safe = put_into_hub_cache(models_dir, "timm/vit_x", "open_clip_model.safetensors")
-    assert weights.find(HUB, models_dir) == safe
+    assert weights.find(HUB, [models_dir]) == safe
     put(models_dir / "ViT-X-openai" / "open_clip_pytorch_model.bin")
     safe = put(models_dir / "ViT-X-openai" / "open_clip_model.safetensors")
-    assert weights.find(HUB, models_dir) == safe
+    assert weights.find(HUB, [models_dir]) == safe
 
 
 def test_a_named_file_of_a_repository_is_looked_for_as_safetensors_first(models_dir):
     """A repository with a file name of its own is asked for that file, in both forms."""
     source = Source("ViTamin/d", hub="me/ViTamin", file="pytorch_model.bin", folders=("ViTamin-d",))
     pickled = put_into_hub_cache(models_dir, "me/ViTamin", "pytorch_model.bin")
-    assert weights.find(source, models_dir) == pickled
+    assert weights.find(source, [models_dir]) == pickled
     safe = put_into_hub_cache(models_dir, "me/ViTamin", "pytorch_model.safetensors")
-    assert weights.find(source, models_dir) == safe
+    assert weights.find(source, [models_dir]) == safe
 
 
 def test_weights_that_are_nowhere_are_not_here(models_dir):
     """Asking whether weights are here downloads nothing and raises nothing."""
-    assert weights.is_here(HUB, models_dir) is None
-    assert weights.is_here(URL, None) is None
+    assert weights.is_here(HUB, [models_dir]) is None
+    assert weights.is_here(URL) is None
 
 
 def test_a_missing_model_offline_says_all_that_helps(models_dir, tmp_path):
@@ -149,7 +149,7 @@ def test_a_missing_model_offline_says_all_that_helps(models_dir, tmp_path):
         folders=HUB.folders,
     )
     with pytest.raises(MissingModel) as caught:
-        weights.find(source, models_dir)
+        weights.find(source, [models_dir])
     message = str(caught.value)
     assert message.startswith("The weights of ViT-X/openai are not on this machine, and downloads")
     places = message.split("Looked in: ")[1].split(". To put them there")[0].split("; ")
@@ -157,8 +157,8 @@ def test_a_missing_model_offline_says_all_that_helps(models_dir, tmp_path):
         *(str(models_dir / folder) for folder in HUB.folders),
         str(models_dir / "ViT-X-openai.safetensors"),
         str(models_dir / "ViT-X.pt"),
-        str(tmp_path / "home" / ".cache" / "clip" / "ViT-X.pt"),
         str(models_dir / "models--timm--vit_x"),
+        str(tmp_path / "home" / ".cache" / "clip" / "ViT-X.pt"),
         str(tmp_path / "home" / "hub" / "models--timm--vit_x"),
     ]
     advice = message.split("To put them there: ")[1]
@@ -170,11 +170,35 @@ def test_a_missing_model_offline_says_all_that_helps(models_dir, tmp_path):
 def test_the_advice_of_a_plain_address_leads_to_a_place_that_is_looked_in(models_dir):
     """Who does what the message says has the model afterwards."""
     with pytest.raises(MissingModel) as caught:
-        weights.find(URL, models_dir)
+        weights.find(URL, [models_dir])
     advice = str(caught.value).split("To put them there: ")[1]
     assert advice.startswith(f"bring {URL.url} as ")
     path = put(Path(advice.split(" as ")[1].rstrip(".")))
-    assert weights.find(URL, models_dir) == path
+    assert weights.find(URL, [models_dir]) == path
+
+
+def test_several_models_folders_are_looked_in_in_order(tmp_path):
+    """The first folder that has the weights gives them, before the usual caches."""
+    dirs = [tmp_path / "first", tmp_path / "second"]
+    put_into_hub_cache(tmp_path / "home" / "hub", "timm/vit_x", "open_clip_model.safetensors")
+    last = put(dirs[1] / "ViT-X-openai.safetensors")
+    assert weights.find(HUB, dirs) == last
+    first = put_into_hub_cache(dirs[0], "timm/vit_x", "open_clip_model.safetensors")
+    assert weights.find(HUB, dirs) == first
+
+
+def test_of_several_models_folders_all_are_named_and_the_first_is_advised(tmp_path):
+    """The places stand in the order of the search; a file is best brought where ours are."""
+    dirs = [tmp_path / "first", tmp_path / "second"]
+    with pytest.raises(MissingModel) as caught:
+        weights.find(URL, dirs)
+    places, advice = str(caught.value).split("Looked in: ")[1].split(". To put them there: ")
+    kept = URL.url.rsplit("/", 1)[-1]
+    assert [place for place in places.split("; ") if place.endswith(kept)] == [
+        *(str(folder / kept) for folder in dirs), str(tmp_path / "home" / ".cache" / "clip" / kept),
+    ]
+    assert str(dirs[0] / kept) in advice
+    assert str(dirs[1]) not in advice
 
 
 def test_a_hub_cache_that_is_the_models_folder_is_named_once(models_dir, monkeypatch):
@@ -183,7 +207,7 @@ def test_a_hub_cache_that_is_the_models_folder_is_named_once(models_dir, monkeyp
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(models_dir))
     with pytest.raises(MissingModel) as caught:
-        weights.find(HUB, models_dir)
+        weights.find(HUB, [models_dir])
     assert str(caught.value).count("models--timm--vit_x") == 1
 
 
@@ -229,7 +253,7 @@ def test_without_a_network_the_answer_comes_at_once(no_hub, models_dir, caplog, 
     caplog.set_level(logging.DEBUG)
     started = time.monotonic()
     with pytest.raises(MissingModel, match=r", and the Hugging Face hub can't be reached\. Look"):
-        weights.find(HUB, models_dir)
+        weights.find(HUB, [models_dir])
     assert time.monotonic() - started < 5
     assert not caplog.records
     assert capfd.readouterr() == ("", "")
@@ -255,9 +279,9 @@ def test_errors_of_the_hubs_network_library_are_download_errors(no_hub, models_d
     def break_off(*_arguments: object, **_named: object) -> str:
         raise error("peer closed connection\nand more")
 
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", break_off)
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", break_off)
     with pytest.raises(MissingModel, match=r"the download failed \(peer closed connection\)\."):
-        weights.find(HUB, models_dir)
+        weights.find(HUB, [models_dir])
 
 
 # --- downloads ---
@@ -329,10 +353,10 @@ def test_a_plain_address_is_downloaded_once(no_hub, server, models_dir):
     """The file arrives whole under its own name, with nothing beside it, and is kept."""
     body = os.urandom(3_000_000)
     source = published(server, "/v0.2-weights", body)
-    path = weights.find(source, models_dir)
+    path = weights.find(source, [models_dir])
     assert path.read_bytes() == body
     assert list(models_dir.iterdir()) == [path]
-    assert weights.find(source, models_dir) == path
+    assert weights.find(source, [models_dir]) == path
     assert len(server.asked) == 1
 
 
@@ -346,10 +370,30 @@ def test_a_download_has_its_own_name_only_when_it_is_whole(no_hub, server, model
         return check(path, url)
 
     monkeypatch.setattr(weights, "matches_published_hash", watch)
-    path = weights.find(published(server, "/v0.2-weights", b"whole"), models_dir)
+    path = weights.find(published(server, "/v0.2-weights", b"whole"), [models_dir])
     assert len(seen) == 1
     assert len(seen[0]) == 1
     assert seen[0] != [path.name]
+
+
+def test_a_download_goes_to_the_first_folder_and_tells_how_far_it_is(no_hub, server, tmp_path):
+    """Mebibytes done and of how many, up to the last."""
+    dirs = [tmp_path / "first", tmp_path / "second"]
+    ticks: list[tuple[str, int, int]] = []
+    body = os.urandom(5 << 20)
+    source = published(server, "/v0.2-weights", body)
+    path = weights.find(source, dirs, lambda *tick: ticks.append(tick))
+    assert path.parent == dirs[0]
+    assert {label for label, _, _ in ticks} == {"Downloading"}
+    assert ticks[-1] == ("Downloading", 5, 5)
+    assert [done for _, done, _ in ticks] == sorted(done for _, done, _ in ticks)
+
+
+def test_a_downloaded_file_can_be_read_by_others(no_hub, server, models_dir):
+    """A models folder may be shared: the file has the rights that any new file has."""
+    path = weights.find(published(server, "/v0.2-weights", b"whole"), [models_dir])
+    (models_dir / "new").touch()
+    assert path.stat().st_mode == (models_dir / "new").stat().st_mode
 
 
 @pytest.mark.parametrize(
@@ -363,7 +407,7 @@ def test_a_spoilt_download_leaves_nothing(no_hub, server, models_dir, folder, di
     """Cut off or altered: a missing model, nothing under the final name, no partial file."""
     source = published(server, folder, os.urandom(200_000), digest)
     with pytest.raises(MissingModel, match=reason):
-        weights.find(source, models_dir)
+        weights.find(source, [models_dir])
     assert list(models_dir.iterdir()) == []
 
 
@@ -371,7 +415,7 @@ def test_an_address_that_is_gone_is_a_missing_model(no_hub, server, models_dir):
     """The server's own answer is the reason."""
     source = Source("ViT-X/e31", url=server.address("/gone-00000000.pt"), folders=("ViT-X-e31",))
     with pytest.raises(MissingModel, match="404"):
-        weights.find(source, models_dir)
+        weights.find(source, [models_dir])
     assert list(models_dir.iterdir()) == []
 
 
@@ -379,7 +423,7 @@ def test_a_host_that_does_not_answer_is_named(no_hub, models_dir, closed_port):
     """The reason is a plain sentence."""
     url = f"http://127.0.0.1:{closed_port}/vit_x-e31-d867053b.pt"
     with pytest.raises(MissingModel, match=r"and 127\.0\.0\.1 can't be reached\. Looked in"):
-        weights.find(Source("ViT-X/e31", url=url, folders=("ViT-X-e31",)), models_dir)
+        weights.find(Source("ViT-X/e31", url=url, folders=("ViT-X-e31",)), [models_dir])
     assert list(models_dir.iterdir()) == []
 
 
@@ -387,7 +431,7 @@ def test_a_plain_address_helps_out_where_the_hub_can_not_be_reached(no_hub, serv
     """Weights that are published twice are had from whoever answers."""
     plain = published(server, "/v0.2-weights", b"whole")
     source = Source(plain.name, hub="timm/vit_x", url=plain.url, folders=plain.folders)
-    assert weights.find(source, models_dir).read_bytes() == b"whole"
+    assert weights.find(source, [models_dir]).read_bytes() == b"whole"
 
 
 @pytest.mark.parametrize("name", ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"])
@@ -397,8 +441,8 @@ def test_the_hubs_own_loader_downloads_from_a_hub(server, models_dir, tmp_path, 
     program = (
         "import sys; from pathlib import Path; from clip_interrogator_ext.models import weights\n"
         "source = weights.Source('x', hub='timm/vit_x', folders=('x',))\n"
-        "first = weights.find(source, Path(sys.argv[1]))\n"
-        "assert weights.is_here(source, Path(sys.argv[1])) == first\n"
+        "first = weights.find(source, [Path(sys.argv[1])])\n"
+        "assert weights.is_here(source, [Path(sys.argv[1])]) == first\n"
         "print(first)"
     )
     environment = {

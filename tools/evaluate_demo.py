@@ -59,7 +59,7 @@ def evaluation_set(seed: int, number: int) -> tuple[list[Scene], list[Image.Imag
 
 def write_captions(folder: Path, pictures: Sequence[Image.Image]) -> list[str]:
     """Caption pictures as the program does, word by likeliest word."""
-    captioner = captioning.load_captioner(str(folder), None, "cpu", torch.float32)
+    captioner = captioning.load_captioner(str(folder), (), "cpu", torch.float32)
     return [captioner.caption(picture, CaptionOptions()) for picture in pictures]
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -49,15 +50,19 @@ def import_transformers() -> Any:
 
 
 def load_captioner(
-    name: str, models_dir: Path | None, device: str, dtype: torch.dtype
+    name: str,
+    models_dirs: Sequence[Path],
+    device: str,
+    dtype: torch.dtype,
+    tick: Tick = no_tick,
 ) -> TransformersCaptioner:
     """Load a captioner by name, in evaluation mode, its weights on the CPU until it is moved.
 
     A name is a key of the catalogue, "demo", or a folder in transformers' format. On the device
-    "cpu" the precision is float32, whatever `dtype` says. Raises UnknownModel, MissingModel,
-    UnsafeWeights or BrokenModel.
+    "cpu" the precision is float32, whatever `dtype` says. `tick` is called during a download.
+    Raises UnknownModel, MissingModel, UnsafeWeights or BrokenModel.
     """
-    found = find(name, models_dir)
+    found = find(name, models_dirs, tick)
     module_name, _, class_name = found.implementation.partition(":")
     implementation = getattr(
         import_module(f"clip_interrogator_ext.models.{module_name}"), class_name
@@ -79,11 +84,17 @@ class Found:
     official: bool = False
 
 
-def find(name: str, models_dir: Path | None) -> Found:
-    """Return the folder of a captioner: found on this machine, or downloaded."""
+def find(name: str, models_dirs: Sequence[Path] = (), tick: Tick = no_tick) -> Found:
+    """Return the folder of a captioner: found on this machine, or downloaded.
+
+    Each models folder is looked in, then the usual cache; a download goes to the first folder,
+    and tick("Downloading", mebibytes, of how many) is called several times a second meanwhile.
+    """
     if name in catalog.CAPTIONERS:
         row = catalog.CAPTIONERS[name]
-        return Found(_published_folder(name, models_dir), row.implementation, official=True)
+        return Found(
+            _published_folder(name, models_dirs, tick), row.implementation, official=True
+        )
     folder = DEMO_FOLDER if name == catalog.DEMO else as_path(name)
     if not is_folder(folder):
         raise _unknown(name)
@@ -100,11 +111,9 @@ def find(name: str, models_dir: Path | None) -> Found:
     return Found(folder, catalog.CAPTIONER_OF_MODEL_TYPE[model_type])
 
 
-def is_here(name: str, models_dir: Path | None) -> bool:
-    """Say whether a captioner's files are on this machine; downloads nothing."""
-    if name in catalog.CAPTIONERS:
-        return _local_folder(catalog.CAPTIONERS[name].hub, models_dir, []) is not None
-    return _is_complete(DEMO_FOLDER if name == catalog.DEMO else as_path(name))
+def local_folder(name: str, models_dirs: Sequence[Path] = ()) -> Path | None:
+    """Return where a captioner of the catalogue is on this machine, or None."""
+    return _local_folder(catalog.CAPTIONERS[name].hub, models_dirs, [])
 
 
 def _unknown(name: str) -> UnknownModel:
@@ -117,18 +126,20 @@ def _unknown(name: str) -> UnknownModel:
     )
 
 
-def _published_folder(name: str, models_dir: Path | None) -> Path:
+def _published_folder(name: str, models_dirs: Sequence[Path], tick: Tick) -> Path:
     hub = catalog.CAPTIONERS[name].hub
+    models_dir = weights.first_of(models_dirs)
     tried: list[str] = []
-    found = _local_folder(hub, models_dir, tried)
+    found = _local_folder(hub, models_dirs, tried)
     if found is not None:
         return found
     reason = "downloads are switched off (HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set)"
     if not weights.offline():
         if weights.hub_is_reachable():
             try:
-                with weights.quiet_hub():
-                    return _download(hub, models_dir)
+                return weights.watched(
+                    lambda transfer: _download(hub, models_dir, transfer), tick
+                )
             except weights.network_errors() as error:
                 reason = f"the download failed ({_first_line(error)})"
         else:
@@ -142,47 +153,54 @@ def _published_folder(name: str, models_dir: Path | None) -> Path:
     )
 
 
-def _local_folder(hub: str, models_dir: Path | None, tried: list[str]) -> Path | None:
+def _local_folder(hub: str, models_dirs: Sequence[Path], tried: list[str]) -> Path | None:
     """Return where the repository's files are on this machine; `tried` is given each place."""
     from huggingface_hub import constants, try_to_load_from_cache
 
-    flat_name = hub.replace("/", "--")
-    if models_dir is not None:
-        last = hub.split("/")[1]
-        for folder in (models_dir / last, models_dir / "captioners" / last, models_dir / flat_name):
-            tried.append(str(folder))
-            if _is_complete(folder):
-                return folder
-    for cache in filter(None, (models_dir, Path(constants.HF_HUB_CACHE))):
+    def in_cache(cache: Path) -> Path | None:
         tried.append(str(cache / f"models--{flat_name}"))
         config = try_to_load_from_cache(hub, "config.json", cache_dir=cache)
-        if isinstance(config, str) and _is_complete(Path(config).parent):
+        if isinstance(config, str) and is_complete(Path(config).parent):
             return Path(config).parent
-    return None
+        return None
+
+    flat_name, last = hub.replace("/", "--"), hub.split("/")[1]
+    for models_dir in models_dirs:
+        folders = (models_dir / last, models_dir / "captioners" / last, models_dir / flat_name)
+        for folder in folders:
+            tried.append(str(folder))
+            if is_complete(folder):
+                return folder
+        if found := in_cache(models_dir):
+            return found
+    return in_cache(Path(constants.HF_HUB_CACHE))
 
 
-def _download(hub: str, models_dir: Path | None) -> Path:
-    from huggingface_hub import snapshot_download
+def _download(hub: str, models_dir: Path | None, transfer: weights.Transfer) -> Path:
+    """Download a repository's small files and its weights, as safetensors where it has them."""
+    from huggingface_hub import HfApi
 
-    for weights_pattern in ("model*.safetensors", "pytorch_model*.bin"):
-        folder = Path(
-            snapshot_download(
-                hub,
-                cache_dir=models_dir,
-                allow_patterns=[*_SMALL_FILES, weights_pattern],
-                ignore_patterns=["*/*"],
-            )
-        )
-        if _is_complete(folder):
-            return folder
+    names = [name for name in HfApi().list_repo_files(hub) if "/" not in name]
+    small = [name for pattern in _SMALL_FILES for name in fnmatch.filter(names, pattern)]
+    for pattern in ("model*.safetensors", "pytorch_model*.bin"):
+        if large := fnmatch.filter(names, pattern):
+            folder = weights.fetch(hub, [*small, *large], models_dir, transfer).parent
+            if is_complete(folder):
+                return folder
     raise OSError(f"{hub} came without its weights")
 
 
-def _is_complete(folder: Path) -> bool:
-    """Say whether a folder holds a configuration and each of its weights files."""
+def is_complete(folder: Path) -> bool:
+    """Say whether a folder holds a configuration and each of its weights files.
+
+    Where it does not say which files those are, it counts as complete: loading it tells why not.
+    """
     if not (folder / "config.json").is_file():
         return False
-    files = _weights_files(folder)
+    try:
+        files = _weights_files(folder)
+    except BrokenModel:
+        return True
     return bool(files) and all(file.is_file() for file in files)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import inspect
 import json
@@ -199,12 +200,9 @@ def _trained_with_quick_gelu(architecture: str, tag: str, published: dict[str, A
     )
 
 
-def find_checkpoint(name: str, models_dir: Path | None) -> Path | None:
-    """Return where a backbone's weights lie on this machine, or None; downloads nothing."""
-    planned = plan(name)
-    if planned.source is None:
-        return planned.checkpoint
-    return weights.is_here(planned.source, models_dir)
+def published_source(name: str) -> weights.Source:
+    """Return where the weights of an `architecture/pretrained` are published."""
+    return _required(_plan_pretrained(name).source)
 
 
 def load(
@@ -212,15 +210,17 @@ def load(
     *,
     device: torch.device,
     dtype: torch.dtype,
-    models_dir: Path | None = None,
+    models_dirs: Sequence[Path] = (),
     chunk_size: int = 64,
+    tick: Tick = no_tick,
 ) -> OpenClip:
     """Load a backbone by name, in evaluation mode, its weights on the CPU until it is used.
 
-    Raises UnknownModel, MissingModel, UnsafeWeights or BrokenModel.
+    `tick` is called during a download. Raises UnknownModel, MissingModel, UnsafeWeights or
+    BrokenModel.
     """
     planned = plan(name)
-    checkpoint = planned.checkpoint or weights.find(_required(planned.source), models_dir)
+    checkpoint = planned.checkpoint or weights.find(_required(planned.source), models_dirs, tick)
     official_url = planned.source.url if planned.source and planned.official else None
     state = weights.read(checkpoint, official_url=official_url)
     model = build(planned.config, dtype)
@@ -323,6 +323,17 @@ def token_reader(planned: Plan) -> TokenReader:
     """Return what turns texts into the ids that a planned backbone reads."""
     context_length = int(planned.config["text_cfg"].get("context_length", 77))
     return TokenReader(_tokenizer(planned), context_length)
+
+
+@functools.cache
+def _clip_reader() -> TokenReader:
+    return token_reader(plan_architecture("ViT-L-14"))
+
+
+def count_clip_tokens(text: str) -> tuple[int, int]:
+    """Return (tokens of a text, of how many a prompt may have) by CLIP's own tokenizer."""
+    reader = _clip_reader()
+    return reader.count([text])[0], reader.budget
 
 
 def _tokenizer(planned: Plan) -> Any:

@@ -52,8 +52,15 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
     return resolved
 
 
-def dtype_for(device: torch.device) -> torch.dtype:
-    """Return float16 for CUDA and MPS and float32 for everything else."""
+def dtype_for(device: torch.device, asked: str | None = None) -> torch.dtype:
+    """Return the precision that was asked for, or float16 for CUDA and MPS, else float32.
+
+    Not every network computes in float16 on a CPU, so there it is float32 always.
+    """
+    if device.type == "cpu":
+        return torch.float32
+    if asked is not None:
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(asked, torch.float16)
     return torch.float16 if device.type in _HALF_PRECISION_DEVICES else torch.float32
 
 
@@ -125,6 +132,7 @@ class Residency:
     def send_away(self, network: Network) -> None:
         """Move a network to the CPU's memory."""
         self._resident.remove(network)
+        self._host.off_device(network.module)
         if self.device.type != "cpu":
             network.module.to("cpu")
             return_free_memory()
@@ -140,6 +148,8 @@ class Residency:
 
     def clear(self) -> None:
         """Forget all networks."""
+        for network in self._resident:
+            self._host.off_device(network.module)
         self._resident.clear()
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
+import io
 import logging
 import os
 import pickle
 import socket
 import struct
 import tarfile
-import tempfile
+import threading
 import urllib.error
 import urllib.request
+import uuid
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,9 +27,9 @@ from urllib.parse import urlsplit
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from tqdm import tqdm
 
-from clip_interrogator_ext.errors import BrokenModel, MissingModel, UnsafeWeights
+from clip_interrogator_ext.errors import BrokenModel, Interrupted, MissingModel, UnsafeWeights
+from clip_interrogator_ext.models.base import Tick, no_tick
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +41,8 @@ SAFETENSORS_NAMES = (
 OFFICIAL_PICKLE_NAMES = ("open_clip_pytorch_model.bin",)
 _OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 _REACH_SECONDS = 5
+_TICK_SECONDS = 0.1
+_STOP_SECONDS = 0.5  # how long a stopped download is waited for, which may hang in the network
 _UNREADABLE = (  # what torch's reader of pickles raises when it is given something else
     pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, TypeError, LookupError,
     AttributeError, AssertionError, OverflowError, struct.error, zipfile.BadZipFile,
@@ -69,6 +74,20 @@ class _Places:
     def add(self, place: Path) -> None:
         if str(place) not in self.tried:
             self.tried.append(str(place))
+
+
+@dataclass
+class Transfer:
+    """A download under way: one thread counts its bytes, another watches and may stop it."""
+
+    done: int = 0
+    total: int = 0
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def check(self) -> None:
+        """Raise Interrupted once the download was stopped."""
+        if self.stopped.is_set():
+            raise Interrupted("The download was stopped.")
 
 
 class _Unreachable(OSError):
@@ -103,14 +122,28 @@ def hub_is_reachable() -> bool:
 
 @contextlib.contextmanager
 def quiet_hub() -> Iterator[None]:
-    """Keep huggingface_hub from logging each of its tries twice; its errors still tell all."""
+    """Keep huggingface_hub from logging each of its tries twice, and from drawing its own bars.
+
+    Its errors still tell all.
+    """
+    from huggingface_hub import constants, utils
+
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
+    bars = "huggingface_hub.http_get"
+    # Where the user has decided on the bars, by a variable or a call, it stays so.
+    hidden = constants.HF_HUB_DISABLE_PROGRESS_BARS is None and not (
+        utils.are_progress_bars_disabled(bars)
+    )
     logger.setLevel(logging.CRITICAL)
+    if hidden:
+        utils.disable_progress_bars(bars)
     try:
         yield
     finally:
         logger.setLevel(level)
+        if hidden:
+            utils.enable_progress_bars(bars)
 
 
 def network_errors() -> tuple[type[Exception], ...]:
@@ -120,19 +153,22 @@ def network_errors() -> tuple[type[Exception], ...]:
     return (OSError, ValueError, http.client.HTTPException, *HfHubHTTPError.__bases__)
 
 
-def find(source: Source, models_dir: Path | None) -> Path:
+def find(source: Source, models_dirs: Sequence[Path] = (), tick: Tick = no_tick) -> Path:
     """Return the path of a checkpoint file: found on this machine, or downloaded.
 
-    Raises MissingModel, which names every place that was looked in.
+    Each models folder is looked in, then the usual caches; a download goes to the first folder.
+    While it is downloaded, tick("Downloading", mebibytes, of how many) is called several times a
+    second. Raises MissingModel, which names every place that was looked in.
     """
+    models_dir = first_of(models_dirs)
     places = _Places()
-    found = _find_local(source, models_dir, places)
+    found = _find_local(source, models_dirs, places)
     if found is not None:
         return found
     reason = "downloads are switched off (HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set)"
     if not offline():
         try:
-            return _download(source, models_dir)
+            return watched(lambda transfer: _download(source, models_dir, transfer), tick)
         except _Unreachable as error:
             reason = str(error)
         except network_errors() as error:
@@ -144,37 +180,45 @@ def find(source: Source, models_dir: Path | None) -> Path:
     )
 
 
-def is_here(source: Source, models_dir: Path | None) -> Path | None:
+def is_here(source: Source, models_dirs: Sequence[Path] = ()) -> Path | None:
     """Return the path of a checkpoint file on this machine, or None; downloads nothing."""
-    return _find_local(source, models_dir, _Places())
+    return _find_local(source, models_dirs, _Places())
 
 
-def _find_local(source: Source, models_dir: Path | None, places: _Places) -> Path | None:
-    for place, candidate in _candidate_files(source, models_dir):
-        places.add(place)
-        if candidate.is_file():
-            return candidate
-    if source.hub:
-        for cache in (models_dir, None):
-            if found := _find_in_hub_cache(source, cache, places):
-                return found
+def first_of(models_dirs: Sequence[Path]) -> Path | None:
+    """Return the folder that downloads go to; None means the usual caches."""
+    return next(iter(models_dirs), None)
+
+
+def _find_local(source: Source, models_dirs: Sequence[Path], places: _Places) -> Path | None:
+    for folder in (*models_dirs, None):
+        for place, candidate in _candidate_files(source, folder):
+            places.add(place)
+            if candidate.is_file():
+                return candidate
+        if source.hub and (found := _find_in_hub_cache(source, folder, places)):
+            return found
     return None
 
 
 def _candidate_files(source: Source, models_dir: Path | None) -> Iterator[tuple[Path, Path]]:
-    """Yield the files that may be the checkpoint, each behind the place to name for it."""
+    """Yield the files of a models folder that may be the checkpoint, or of the usual cache.
+
+    Each stands behind the place to name for it.
+    """
     file_of_url = source.url.rsplit("/", 1)[-1]
+    if models_dir is None:
+        if file_of_url:
+            path = Path.home() / ".cache" / "clip" / file_of_url
+            yield path, path
+        return
     names = [*SAFETENSORS_NAMES, *([source.file] if source.file else OFFICIAL_PICKLE_NAMES)]
-    if models_dir is not None:
-        for folder in source.folders:
-            for name in names:
-                yield models_dir / folder, models_dir / folder / name
-        for name in (f"{source.folders[0]}.safetensors" if source.folders else "", file_of_url):
-            if name:
-                yield models_dir / name, models_dir / name
-    if file_of_url:
-        path = Path.home() / ".cache" / "clip" / file_of_url
-        yield path, path
+    for folder in source.folders:
+        for name in names:
+            yield models_dir / folder, models_dir / folder / name
+    for name in (f"{source.folders[0]}.safetensors" if source.folders else "", file_of_url):
+        if name:
+            yield models_dir / name, models_dir / name
 
 
 def _hub_file_names(source: Source) -> tuple[str, ...]:
@@ -196,29 +240,27 @@ def _find_in_hub_cache(source: Source, cache: Path | None, places: _Places) -> P
     return None
 
 
-def _download(source: Source, models_dir: Path | None) -> Path:
+def _download(source: Source, models_dir: Path | None, transfer: Transfer) -> Path:
     if source.hub and hub_is_reachable():
-        return _download_from_hub(source, models_dir)
+        return _download_from_hub(source, models_dir, transfer)
     if not source.url:
         raise _Unreachable("the Hugging Face hub can't be reached")
     target = models_dir or Path.home() / ".cache" / "clip"
     try:
-        return _download_url(source.url, target / source.url.rsplit("/", 1)[-1])
+        return _download_url(source.url, target / source.url.rsplit("/", 1)[-1], transfer)
     except _Unreachable as error:
         if source.hub:
             raise _Unreachable(f"the Hugging Face hub can't be reached, and {error}") from error
         raise
 
 
-def _download_from_hub(source: Source, models_dir: Path | None) -> Path:
-    from huggingface_hub import hf_hub_download
+def _download_from_hub(source: Source, models_dir: Path | None, transfer: Transfer) -> Path:
     from huggingface_hub.utils import EntryNotFoundError
 
     names = _hub_file_names(source)
     for name in names:
         try:
-            with quiet_hub():
-                return Path(hf_hub_download(source.hub, name, cache_dir=models_dir))
+            return fetch(source.hub, [name], models_dir, transfer)
         except EntryNotFoundError as error:
             if "LocalEntryNotFound" in type(error).__name__:
                 raise OSError(_first_line(error)) from error
@@ -226,41 +268,119 @@ def _download_from_hub(source: Source, models_dir: Path | None) -> Path:
     raise OSError(f"{source.hub} has none of {', '.join(names)}")
 
 
-def _bars_off() -> bool:
-    """Say whether the user has switched progress bars off, in huggingface_hub's way."""
-    from huggingface_hub.utils import are_progress_bars_disabled
+def watched(work: Callable[[Transfer], Path], tick: Tick) -> Path:
+    """Return what a download returns, calling tick("Downloading", mebibytes, of how many).
 
-    return bool(are_progress_bars_disabled())
+    The work is done in a thread of its own, because one block can take longer than whoever wants
+    to stop it may wait.
+    """
+    transfer, answer = Transfer(), Future[Path]()
 
-
-def _download_url(url: str, target: Path) -> Path:
-    """Download a file under a neighbouring name, check its hash, then give it its own name."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".partial-", delete=False) as file:
-        partial = Path(file.name)
+    def run() -> None:
         try:
-            with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 - open_clip's own
-                total = int(answer.headers.get("Content-Length") or 0)
-                with tqdm(
-                    total=total, unit="B", unit_scale=True, desc=target.name, disable=_bars_off()
-                ) as bar:
-                    while block := answer.read(1 << 20):
-                        file.write(block)
-                        bar.update(len(block))
-            file.close()
-            if total > partial.stat().st_size:
+            answer.set_result(work(transfer))
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+            answer.set_exception(error)
+
+    thread = threading.Thread(target=run, name="download", daemon=True)
+    thread.start()
+    try:
+        while not answer.done():
+            tick("Downloading", transfer.done >> 20, transfer.total >> 20)
+            wait([answer], timeout=_TICK_SECONDS)
+    finally:
+        transfer.stopped.set()
+        thread.join(_STOP_SECONDS)
+    path = answer.result()
+    tick("Downloading", transfer.total >> 20, transfer.total >> 20)
+    return path
+
+
+def fetch(hub: str, names: Sequence[str], cache: Path | None, transfer: Transfer) -> Path:
+    """Download files of a repository into huggingface_hub's cache; return the last one's path.
+
+    huggingface_hub's own way can neither be watched nor stopped in all its versions. So it only
+    carries the bytes, to a place where it finds them when it then enters them into its books.
+    """
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.file_download import are_symlinks_supported, http_get
+    from huggingface_hub.utils import build_hf_headers
+
+    root = Path(cache or constants.HF_HUB_CACHE)
+    storage = root / f"models--{hub.replace('/', '--')}"
+    with quiet_hub():
+        published = {name: get_hf_file_metadata(hf_hub_url(hub, name)) for name in names}
+        transfer.total = sum(metadata.size or 0 for metadata in published.values())
+        links = are_symlinks_supported(root)
+        for name, metadata in published.items():
+            transfer.check()
+            if metadata.etag is None or metadata.commit_hash is None:
+                raise OSError(f"{constants.ENDPOINT} does not answer as the Hugging Face hub does")
+            entry = storage / "snapshots" / metadata.commit_hash / name
+            # Without links it would copy a blob, which then lay there twice.
+            target = storage / "blobs" / metadata.etag if links else entry
+            if entry.is_file() or target.is_file():
+                transfer.done += metadata.size or 0
+            else:
+                with _arriving(target, transfer) as file:
+                    http_get(
+                        hf_hub_url(hub, name), file, headers=build_hf_headers(),
+                        expected_size=metadata.size,
+                    )
+            path = hf_hub_download(hub, name, cache_dir=cache)
+    return Path(path)
+
+
+def _download_url(url: str, target: Path, transfer: Transfer) -> Path:
+    """Download a file, and check its hash before it gets its own name."""
+    try:
+        with (
+            urllib.request.urlopen(url, timeout=30) as answer,  # noqa: S310 - open_clip's own
+            _arriving(target, transfer) as file,
+        ):
+            transfer.total = int(answer.headers.get("Content-Length") or 0)
+            while block := answer.read1(1 << 20):  # what has come, not a block that is full
+                file.write(block)
+            if transfer.done < transfer.total:
                 raise OSError(f"the file from {url} was cut off")
-            if not matches_published_hash(partial, url):
+            if not matches_published_hash(Path(file.name), url):
                 raise OSError(f"the file from {url} does not have its published hash")
-            partial.replace(target)
-        except urllib.error.HTTPError:
-            raise
-        except urllib.error.URLError as error:
-            raise _Unreachable(f"{urlsplit(url).hostname} can't be reached") from error
-        finally:
-            file.close()
-            partial.unlink(missing_ok=True)
+    except urllib.error.HTTPError:
+        raise
+    except urllib.error.URLError as error:
+        raise _Unreachable(f"{urlsplit(url).hostname} can't be reached") from error
     return target
+
+
+class _Arriving(io.FileIO):
+    """A file that is being downloaded: counts what it is given, and takes no more once stopped."""
+
+    def __init__(self, path: Path, transfer: Transfer) -> None:
+        super().__init__(path, "x")
+        self.name: str = str(path)
+        self._transfer = transfer
+        self._before = transfer.done
+
+    def write(self, block: Any) -> int:
+        """Write a block; raises Interrupted where nobody waits for the file any more."""
+        self._transfer.check()
+        written = super().write(block)
+        self._transfer.done = self._before + self.tell()  # a second try may begin anew
+        return written
+
+
+@contextlib.contextmanager
+def _arriving(target: Path, transfer: Transfer) -> Iterator[_Arriving]:
+    """Yield a file under a neighbouring name; it gets its own name if nothing goes wrong."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".partial-{uuid.uuid4().hex[:8]}")
+    try:
+        with _Arriving(partial, transfer) as file:
+            yield file
+        transfer.check()
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def matches_published_hash(path: Path, url: str) -> bool:
