@@ -21,12 +21,16 @@ HEIGHTS = {
     "interrogator": 4,
     "service": 5, "drop_in": 5,
     "faces": 6,
+    "webui": 7,
 }
 HOMES = {
     "torch": {"models", "vocabulary", "search", "interrogator", "drop_in"},
     "transformers": {"models"},
     "open_clip": {"models"},
     "argparse": {"faces"},
+    "fastapi": {"faces"},
+    "pydantic": {"faces"},
+    "gradio": {"faces", "webui"},
     "modules": {"webui"},
 }
 

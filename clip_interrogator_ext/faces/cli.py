@@ -130,11 +130,11 @@ def _models(chosen: argparse.Namespace) -> int:
             return DONE
         _print("CLIP backbones")
         for name, backbone in catalog.BACKBONES.items():
-            _print_model(name, backbone, here=service.backbone_is_here(name))
+            _print_model(name, backbone, here=service.place(name) is not None)
             _print(f"      for {backbone.suits}: {backbone.why}")
         _print("Captioners")
         for name, captioner in catalog.CAPTIONERS.items():
-            _print_model(name, captioner, here=service.captioner_is_here(name))
+            _print_model(name, captioner, here=service.place(name) is not None)
             _print(f"      {captioner.why}")
     _print(f"  {catalog.NO_CAPTIONER:32} no captions")
     _print(f"Both: {catalog.DEMO}, the small models that come with this package")
@@ -151,6 +151,38 @@ def _lists(chosen: argparse.Namespace) -> int:
     with _service(chosen) as service:
         for name, category in service.categories().items():
             _print(f"{name:12} {len(category.phrases):7} phrases  {category.path}")
+    return DONE
+
+
+def _page(chosen: argparse.Namespace) -> int:
+    try:
+        import gradio  # noqa: F401 - asked for first, to say what to do where it is missing
+        import uvicorn
+        from fastapi import FastAPI
+    except ImportError as error:
+        _say(f"The page needs Gradio ({error}). Install it with `pip install gradio`.")
+        return FAILED
+    from clip_interrogator_ext.faces import api
+    from clip_interrogator_ext.faces.tab.alone import mount
+    from clip_interrogator_ext.faces.tab.surroundings import Surroundings
+    from clip_interrogator_ext.service import Service
+
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    host = StandaloneHost(chosen.device, chosen.models_dir)
+    host.after_run = chosen.after_run
+    service = Service(host, cache_dir=chosen.cache_dir, lists_dir=chosen.lists_dir)
+    given = {key: getattr(chosen, key) for key in SETTINGS if hasattr(chosen, key)}
+    if chosen.demo:
+        given.update(clip=catalog.DEMO, captioner=catalog.DEMO)
+
+    def setting(key: str) -> Any:
+        return given.get(key, SETTINGS[key].default)
+
+    app = FastAPI(title="Interrogator")
+    api.add_routes(app, service, setting=setting)
+    mount(app, service, Surroundings(setting=setting))
+    _say(f"The page is at http://127.0.0.1:{chosen.port}, its routes at /docs. Ctrl-C ends it.")
+    uvicorn.run(app, host="127.0.0.1", port=chosen.port, log_level="warning")
     return DONE
 
 
@@ -284,11 +316,8 @@ def _parser() -> argparse.ArgumentParser:
     prompt = commands.add_parser("prompt", help="print the prompt of each picture")
     prompt.set_defaults(run=_prompt)
     _add_images(prompt)
-    for key in ("mode", "captioner"):
+    for key in ("mode", "captioner", "negative"):
         _add_setting(prompt, key)
-    prompt.add_argument(
-        "--negative", action="store_true", help="print the negative prompt as well"
-    )
     prompt.add_argument("--caption", metavar="TEXT", help="this caption instead of a captioner's")
     prompt.add_argument("--subject", metavar="TEXT", help="what stands in front in mode style")
     prompt.add_argument(
@@ -327,6 +356,17 @@ def _parser() -> argparse.ArgumentParser:
     lists.set_defaults(run=_lists, quiet=True, device=None, models_dir=None)
     for key in ("lists_dir", "cache_dir"):
         _add_setting(lists, key)
+
+    page = commands.add_parser("page", help="serve the page and its routes on this machine")
+    page.set_defaults(run=_page)
+    page.add_argument(
+        "--port", type=_positive, default=7870, metavar="N", help="on 127.0.0.1 (7870)"
+    )
+    page.add_argument(
+        "--demo", action="store_true", help="begin with the small models of this package chosen"
+    )
+    for key in ("clip", *(key for key in SETTINGS if key != "clip")):
+        _add_setting(page, key)
     return parser
 
 

@@ -1,0 +1,42 @@
+"""The page: its tabs, drawn with Gradio, in a WebUI or alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from clip_interrogator_ext.faces.tab import components, elements
+from clip_interrogator_ext.faces.tab.analyze import AnalyzeTab
+from clip_interrogator_ext.faces.tab.elements import element_id
+from clip_interrogator_ext.faces.tab.models import ModelsTab
+from clip_interrogator_ext.faces.tab.prompt import PromptTab
+
+if TYPE_CHECKING:
+    from clip_interrogator_ext.faces.tab.surroundings import Boxes, Surroundings
+    from clip_interrogator_ext.service import Service
+
+
+def build(service: Service, surroundings: Surroundings) -> tuple[gr.Blocks, Boxes]:
+    """Return the page, and the boxes of it that others send from and to."""
+    with gr.Blocks(analytics_enabled=False, title="Interrogator") as blocks:
+        boxes = draw(service, surroundings)
+    return blocks, boxes
+
+
+def draw(service: Service, surroundings: Surroundings) -> Boxes:
+    """Draw the page into the blocks that are open now; return what others send from and to."""
+    components.html("notices", elements.notes(surroundings.notices(), "warning"))
+    with gr.Tabs(elem_id=element_id("tabs")):
+        with gr.Tab("Prompt", elem_id=element_id("tab-prompt")):
+            prompt = PromptTab(service, surroundings)
+        with gr.Tab("Analyze", elem_id=element_id("tab-analyze")) as analyze_tab:
+            analyze = AnalyzeTab(service, surroundings)
+        with gr.Tab("Models", elem_id=element_id("tab-models")) as models_tab:
+            models = ModelsTab(service)
+    components.on(models_tab.select, models.show, [], [models.loaded, models.tables])
+    components.on(
+        analyze_tab.select, lambda theirs, ours: theirs if ours is None else ours,
+        [prompt.image, analyze.image], [analyze.image],
+    )
+    return prompt.boxes

@@ -1,0 +1,115 @@
+"""The tab Analyze: the nearest phrases of each category, and texts of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from clip_interrogator_ext.errors import InterrogatorError
+from clip_interrogator_ext.faces.tab import asking, components, elements
+from clip_interrogator_ext.faces.tab.elements import element_id
+from clip_interrogator_ext.faces.tab.running import Running, stop_all
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from clip_interrogator_ext.faces.tab.surroundings import Surroundings
+    from clip_interrogator_ext.service import Service
+
+
+class AnalyzeTab:
+    """The components of the tab, and what happens when they are used."""
+
+    def __init__(self, service: Service, surroundings: Surroundings) -> None:
+        self._service = service
+        with gr.Row(elem_classes=[elements.PREFIX + "-columns"]):
+            with gr.Column():
+                self.image = components.image(
+                    label="Picture", elem_id=element_id("analyze-image"), height=360
+                )
+                with gr.Row(elem_classes=[elements.PREFIX + "-actions"]):
+                    self.analyze = gr.Button(
+                        "Analyze", variant="primary", elem_id=element_id("analyze")
+                    )
+                    self.stop = gr.Button(
+                        "Stop", elem_id=element_id("analyze-stop"), interactive=False
+                    )
+                self.progress = components.html("analyze-progress")
+                self.message = components.html("analyze-message")
+                self.backbones = asking.backbones_box(surroundings, "analyze-backbones")
+                self.top = gr.Slider(
+                    1, 25, value=5, step=1, label="Phrases of each category",
+                    elem_id=element_id("top"),
+                )
+                self.texts = gr.Textbox(
+                    label="Texts of your own", lines=4, elem_id=element_id("texts"),
+                    placeholder="One text a line, each scored against the picture",
+                )
+                self.compare = gr.Button("Score the texts", elem_id=element_id("compare"))
+            with gr.Column():
+                self.scores = components.html("scores")
+                self.cards = components.html("cards")
+        outputs = [self.progress, self.message, self.analyze, self.compare, self.stop]
+        components.on(
+            self.analyze.click, self._analyze, [self.image, self.backbones, self.top],
+            [*outputs, self.cards],
+        )
+        components.on(
+            self.compare.click, self._compare, [self.image, self.backbones, self.texts],
+            [*outputs, self.scores],
+        )
+        components.on(self.stop.click, self._stop, [], [self.message], queue=False)
+
+    def _stop(self) -> str:
+        stop_all(self._service)
+        return elements.note("Stopping.")
+
+    def _analyze(
+        self, image: Image.Image | None, backbones: str | None, top: float
+    ) -> Iterator[list[Any]]:
+        def work(task: str) -> str:
+            assert image is not None  # noqa: S101 - checked by _run
+            models = asking.models_of(backbones)
+            analysis = self._service.analyze(image, models, int(top), task)
+            note = elements.note(elements.DEMO_NOTE) if analysis.demo else ""
+            return note + elements.cards(
+                elements.bars(name, ranked) for name, ranked in analysis.categories.items()
+            )
+
+        yield from self._run(image, work)
+
+    def _compare(
+        self, image: Image.Image | None, backbones: str | None, texts: str
+    ) -> Iterator[list[Any]]:
+        def work(task: str) -> str:
+            assert image is not None  # noqa: S101 - checked by _run
+            lines = list(dict.fromkeys(filter(None, map(str.strip, texts.splitlines()))))
+            if not lines:
+                raise InterrogatorError("Write one or more texts, each on a line of its own.")
+            models = asking.models_of(backbones)
+            scored = list(
+                zip(lines, self._service.similarity(image, lines, models, task), strict=True)
+            )
+            scored.sort(key=lambda pair: -pair[1])
+            return elements.cards([elements.bars("Your texts", scored)])
+
+        yield from self._run(image, work)
+
+    def _run(self, image: Image.Image | None, work: Any) -> Iterator[list[Any]]:
+        idle = [gr.update(interactive=True), gr.update(interactive=True),
+                gr.update(interactive=False)]
+        busy = [gr.update(interactive=False), gr.update(interactive=False),
+                gr.update(interactive=True)]
+        if image is None:
+            error = elements.note("Put a picture into the box first.", "error")
+            yield ["", error, *idle, components.skip()]
+            return
+        running: Running[str] = Running(self._service, work)
+        for run in running:
+            yield [elements.progress(run), "", *busy, components.skip()]
+        if running.answer is None:
+            yield ["", elements.note(running.failure, "error"), *idle, components.skip()]
+        else:
+            yield ["", "", *idle, running.answer]

@@ -1,0 +1,92 @@
+"""The page's components and events, the same under Gradio 3 (AUTOMATIC1111), 4 (Forge) and 6."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gradio as gr
+
+from clip_interrogator_ext.faces.tab import elements
+from clip_interrogator_ext.faces.tab.elements import element_id
+
+
+def takes(function: Callable[..., Any], name: str) -> bool:
+    """Say whether a function has a parameter of that name."""
+    return name in inspect.signature(function).parameters
+
+
+def html(name: str, value: str = "", *classes: str) -> gr.HTML:
+    """Return a place for HTML, which takes no room while it is empty."""
+    return gr.HTML(
+        value, elem_id=element_id(name), elem_classes=[elements.PREFIX + "-html", *classes]
+    )
+
+
+def image(**arguments: Any) -> gr.Image:
+    """Return an image box that hands over PIL images, transparency and generation data included.
+
+    Pictures come by upload, drop or paste.
+    """
+    if takes(gr.Image.__init__, "sources"):
+        arguments["sources"] = ["upload", "clipboard"]
+    else:
+        arguments["source"] = "upload"
+    return gr.Image(type="pil", image_mode="RGBA", **arguments)
+
+
+def textbox(**arguments: Any) -> gr.Textbox:
+    """Return a text box with a copy button."""
+    if takes(gr.Textbox.__init__, "show_copy_button"):
+        arguments["show_copy_button"] = True
+    else:
+        arguments["buttons"] = ["copy"]
+    return gr.Textbox(**arguments)
+
+
+def on(
+    event: Any,
+    function: Callable[..., Any] | None,
+    inputs: Sequence[Any] = (),
+    outputs: Sequence[Any] = (),
+    js: str | None = None,
+    *,
+    queue: bool = True,
+) -> Any:
+    """Have a component's event call a function, or JavaScript, or both.
+
+    Gradio's own spinners are left out, since the page shows its own progress, and the event is
+    not offered as a Gradio API, since there are routes.
+    """
+    arguments: dict[str, Any] = {"show_progress": "hidden", "queue": queue}
+    if takes(event, "api_visibility"):
+        arguments["api_visibility"] = "private"
+    else:
+        arguments["api_name"] = False
+    if takes(event, "concurrency_limit") and function is not None:
+        arguments["concurrency_limit"] = None  # the service itself has runs wait for each other
+    if js is not None:
+        arguments["js" if takes(event, "js") else "_js"] = js
+    return event(fn=_plain(function), inputs=list(inputs), outputs=list(outputs), **arguments)
+
+
+def _plain(function: Callable[..., Any] | None) -> Callable[..., Any] | None:
+    """Return a function without annotations, which Gradio 4 would want to look up."""
+    if function is None:
+        return None
+    if inspect.isgeneratorfunction(function):
+
+        def stepwise(*values: Any) -> Any:
+            yield from function(*values)
+
+        return stepwise
+    def plain(*values: Any) -> Any:
+        return function(*values)
+
+    return plain
+
+
+def skip() -> Any:
+    """Return what leaves a component as it is."""
+    return gr.update()

@@ -1,0 +1,109 @@
+"""Ids, and small pieces of HTML that the page is drawn with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from clip_interrogator_ext.results import Run
+
+PREFIX = "cliext"
+DEMO_NOTE = (
+    "Demo models are in use: they know only pictures drawn by this project's own program. "
+    "Choose a real backbone and captioner for your own pictures."
+)
+
+
+def element_id(name: str) -> str:
+    """Return the id of an element of the page."""
+    return f"{PREFIX}-{name}"
+
+
+def note(sentence: str, kind: str = "note") -> str:
+    """Return a sentence as a line of its own; `kind` is "note", "warning" or "error"."""
+    if not sentence:
+        return ""
+    role = "alert" if kind == "error" else "status"
+    return f'<div class="{PREFIX}-{kind}" role="{role}">{escape(sentence)}</div>'
+
+
+def notes(sentences: Iterable[str], kind: str = "note") -> str:
+    """Return several sentences, each on a line of its own."""
+    return "".join(note(sentence, kind) for sentence in sentences)
+
+
+def progress(run: Run | None) -> str:
+    """Return a progress bar with the step, how far it is, and the time left."""
+    if run is None:
+        return ""
+    if not run.running:
+        return _bar(0, "Waiting for the GPU")
+    words = run.label[:1].upper() + run.label[1:] if run.label else "Loading models"
+    fraction = 0.0
+    if run.total > 1:
+        fraction = min(1.0, run.done / run.total)
+        words += f" · {run.done} of {run.total}"
+    if run.seconds_left is not None and run.total > 1:
+        words += f" · {duration(run.seconds_left)} left"
+    return _bar(fraction, words)
+
+
+def _bar(fraction: float, words: str) -> str:
+    percent = round(100 * fraction)
+    return (
+        f'<div class="{PREFIX}-progress" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
+        f'aria-valuenow="{percent}" aria-label="{escape(words)}">'
+        f'<div class="{PREFIX}-progress-done" style="width:{percent}%"></div>'
+        f'<span>{escape(words)}</span></div>'
+    )
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it: "4 s", "2 min 5 s"."""
+    whole = round(seconds)
+    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
+
+
+def size(size_bytes: float) -> str:
+    """Return a size as people say it: "1.7 GB", "12 MB"."""
+    if size_bytes >= 1e9:
+        return f"{size_bytes / 1e9:.1f} GB"
+    return f"{size_bytes / 1e6:.0f} MB" if size_bytes >= 1e6 else f"{size_bytes / 1e3:.0f} kB"
+
+
+def bars(title: str, ranked: Sequence[tuple[str, float]]) -> str:
+    """Return a card with a bar for each (phrase, similarity), long where it is near."""
+    scores = [score for _, score in ranked]
+    # Cosines of CLIP lie close together: from nothing, all bars would look alike.
+    low = min([0.0, *scores]) if not scores or min(scores) <= 0 else min(scores) * 0.75
+    span = max([*scores, low + 1e-6]) - low
+    rows = "".join(
+        f'<div class="{PREFIX}-row"><span class="{PREFIX}-phrase">{escape(phrase)}</span>'
+        f'<span class="{PREFIX}-score">{score:.3f}</span><span class="{PREFIX}-bar" '
+        f'style="width:{100 * max(score - low, 0) / span:.1f}%"></span></div>'
+        for phrase, score in ranked
+    )
+    return f'<section class="{PREFIX}-card"><h4>{escape(title)}</h4>{rows}</section>'
+
+
+def cards(sections: Iterable[str]) -> str:
+    """Return cards side by side, as many as there is room for."""
+    return f'<div class="{PREFIX}-cards">{"".join(sections)}</div>'
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]], label: str) -> str:
+    """Return a table of texts, which can be scrolled sideways where it is too wide."""
+    head = "".join(f"<th>{escape(one)}</th>" for one in headings)
+    body = "".join(
+        "<tr>" + "".join(
+            f'<td data-heading="{escape(heading)}">{escape(cell)}</td>'
+            for heading, cell in zip(headings, row, strict=True)
+        ) + "</tr>"
+        for row in rows
+    )
+    return (
+        f'<div class="{PREFIX}-table"><table aria-label="{escape(label)}"><thead><tr>{head}</tr>'
+        f"</thead><tbody>{body}</tbody></table></div>"
+    )

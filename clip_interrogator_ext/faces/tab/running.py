@@ -1,0 +1,65 @@
+"""Run a task of the service beside the page, which meanwhile shows how far it is."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from clip_interrogator_ext.errors import InterrogatorError
+
+if TYPE_CHECKING:
+    from clip_interrogator_ext.results import Run
+    from clip_interrogator_ext.service import Service
+
+log = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
+
+_LOOK_SECONDS = 0.2
+_OURS = "task(cliext-"
+
+
+class Running(Generic[Answer]):
+    """A task in a thread of its own: iterate over its progress, then ask for its answer.
+
+    `work` is called with the name by which the service knows the run.
+    """
+
+    def __init__(self, service: Service, work: Callable[[str], Answer]) -> None:
+        self._service = service
+        self._work = work
+        self.task = f"{_OURS}{uuid.uuid4().hex[:12]})"
+        self.answer: Answer | None = None
+        self.failure: str = ""
+        self._thread = threading.Thread(target=self._run, name=self.task, daemon=True)
+
+    def _run(self) -> None:
+        try:
+            self.answer = self._work(self.task)
+        except InterrogatorError as error:
+            self.failure = str(error)
+        except Exception as error:
+            # The page shows a sentence; whoever runs the WebUI finds the rest in the log.
+            log.exception("The run failed.")
+            self.failure = f"Something went wrong ({type(error).__name__}: {error}); see the log."
+
+    def __iter__(self) -> Iterator[Run | None]:
+        """Start, and yield how far the run is until it has ended."""
+        self._thread.start()
+        while self._thread.is_alive():
+            run = next((run for run in self._service.status().runs if run.task == self.task), None)
+            if run is not None and run.stopping and not run.running:
+                # The thread goes on waiting for the device, and then ends by itself.
+                self.failure = "Stopped before it began."
+                return
+            yield run
+            self._thread.join(_LOOK_SECONDS)
+
+
+def stop_all(service: Service) -> bool:
+    """Stop every run that was started from a page; say whether there was one."""
+    ours = [run.task for run in service.status().runs if run.task.startswith(_OURS)]
+    stopped = [service.interrupt(task) for task in ours]
+    return any(stopped)
