@@ -39,6 +39,10 @@ class Host(Protocol):
     def trusted(self) -> bool:
         """Whether whoever asks may name paths of this machine, download and delete models."""
 
+    @property
+    def chosen_models(self) -> frozenset[str]:
+        """The models that the owner has chosen in the settings, which anyone may use."""
+
     def exclusive(self, task: str) -> AbstractContextManager[None]:
         """Hold the device for one task: nobody else computes meanwhile."""
 
@@ -78,6 +82,7 @@ class StandaloneHost:
         self.models_dirs: tuple[Path, ...] = () if models_dir is None else (as_path(models_dir),)
         self.after_run = "keep"
         self.trusted = True
+        self.chosen_models: frozenset[str] = frozenset()
         self._show = show
         self._lock = threading.Lock()
         self._stop = threading.Event()

@@ -299,8 +299,8 @@ class Service:
             return
         for name in (*models.backbones, models.captioner):
             _, equals, file = name.partition("=")
-            known = name in catalog.CAPTIONERS or name in (catalog.DEMO, catalog.NO_CAPTIONER)
-            if known or not (equals or is_folder(name)):
+            known = {*catalog.CAPTIONERS, catalog.DEMO, catalog.NO_CAPTIONER}
+            if name in known | self.host.chosen_models or not (equals or is_folder(name)):
                 continue
             path = as_path(file if equals else name).resolve()
             if not any(path.is_relative_to(folder.resolve()) for folder in self.host.models_dirs):

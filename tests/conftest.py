@@ -21,6 +21,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--webui", action="append", default=[], metavar="PATH",
         help="a WebUI's folder, with its virtual environment in venv/; may be given again",
     )
+    parser.addoption(
+        "--screenshots", metavar="FOLDER", help="where the tests with --webui put their pictures"
+    )
 
 
 def _half_runs_on_cpu() -> bool:

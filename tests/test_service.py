@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clip_interrogator_ext import InterrogateOptions, ModelOptions, Service, StandaloneHost
-from clip_interrogator_ext.errors import Interrupted, NotAllowed
+from clip_interrogator_ext.errors import InterrogatorError, Interrupted, NotAllowed
 
 pytestmark = pytest.mark.hosts
 
@@ -66,7 +66,7 @@ def in_thread(work) -> tuple[threading.Thread, list]:
     def run() -> None:
         try:
             outcome.append(work())
-        except Exception as error:
+        except InterrogatorError as error:
             outcome.append(error)
 
     thread = threading.Thread(target=run)
@@ -188,6 +188,9 @@ def test_strangers_may_not_name_paths_or_change_files(
         service.download("ViT-B-32/openai")
     with pytest.raises(NotAllowed, match="Deleting models is switched off"):
         service.delete("ViT-B-32/openai")
+    host.chosen_models = frozenset({str(backbone_folder)})
+    assert service.interrogate(picture, FAST, models).text
+    host.chosen_models = frozenset()
     host.models_dirs = (backbone_folder.parent,)
     assert service.interrogate(picture, FAST, models).text
 

@@ -1,0 +1,84 @@
+"""Our section in the WebUI's Settings tab."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+from modules import shared
+
+from clip_interrogator_ext import catalog
+from clip_interrogator_ext.settings import SETTINGS, Setting
+
+SECTION = ("clip_interrogator_ext", "Interrogator")
+_FOLDERS = ("cache_dir", "lists_dir")
+_PLACES = ("device", "models_dir", *_FOLDERS)
+"""What says where things are on this machine, which the WebUI lets its owner lock."""
+_WIDEST_SLIDER = 512
+
+_SUGGESTIONS = {
+    "clip": (*catalog.BACKBONES, catalog.DEMO),
+    "captioner": (*catalog.CAPTIONERS, catalog.DEMO, catalog.NO_CAPTIONER),
+}
+
+
+def option_key(key: str) -> str:
+    """Return the name of a setting among all of the WebUI's."""
+    return f"{SECTION[0]}_{key}"
+
+
+def setting(key: str) -> Any:
+    """Return a setting's value now: its default where it was never set or can't be used."""
+    row = SETTINGS[key]
+    value = shared.opts.data.get(option_key(key))
+    if isinstance(value, str) and not row.choices:
+        value = value.strip() or None
+    return row.default if value is None else _checked(row, value)
+
+
+def add_section(on_folders_changed: Callable[[], None]) -> None:
+    """Add our settings to the WebUI's, which shows and saves them."""
+    for row in SETTINGS.values():
+        component, arguments = _component(row)
+        option = shared.OptionInfo(
+            # An empty box stands for None, as the WebUI knows no nullable option.
+            "" if row.default is None else row.default,
+            row.label, component, arguments,
+            onchange=on_folders_changed if row.key in _FOLDERS else None,
+            section=SECTION, restrict_api=row.key in _PLACES,
+        )
+        shared.opts.add_option(option_key(row.key), option.info(row.help))
+    shared.opts.restricted_opts.update(option_key(key) for key in _PLACES)
+
+
+def _component(row: Setting) -> tuple[type, dict[str, Any]]:
+    """Return the component that shows a setting, with its arguments."""
+    if row.choices:
+        return gr.Radio, {"choices": list(row.choices)}
+    if row.key in _SUGGESTIONS:
+        return gr.Dropdown, {"choices": list(_SUGGESTIONS[row.key]), "allow_custom_value": True}
+    if isinstance(row.default, bool):
+        return gr.Checkbox, {}
+    if row.minimum is not None and row.maximum is not None and row.default is not None:
+        limits = {"minimum": row.minimum, "maximum": row.maximum}
+        if row.maximum <= _WIDEST_SLIDER:
+            return gr.Slider, {**limits, "step": 1}
+        return gr.Number, {**limits, "precision": 0}
+    return gr.Textbox, {"max_lines": 1}
+
+
+def _checked(row: Setting, value: Any) -> Any:
+    """Return the value as its row wants it, or the row's default."""
+    if row.choices:
+        return value if value in row.choices else row.default
+    if isinstance(row.default, bool):
+        return value if isinstance(value, bool) else row.default
+    if row.minimum is not None and row.maximum is not None:
+        try:
+            number = float(value)
+            is_fit = row.minimum <= number <= row.maximum and number == int(number)
+        except (TypeError, ValueError, OverflowError):
+            return row.default
+        return int(number) if is_fit else row.default
+    return value if isinstance(value, str) else row.default

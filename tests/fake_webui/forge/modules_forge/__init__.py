@@ -1,0 +1,1 @@
+"""A small stand-in for Forge's package of that name."""
