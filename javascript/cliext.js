@@ -8,17 +8,22 @@ function cliext_is_shown(element) {
     return Boolean(element && element.offsetParent);
 }
 
+// Opens a tab by its content; Gradio 3 gives the buttons no ids, but puts them in the same order.
+function cliext_open_tab(content) {
+    if (!content) {
+        return;
+    }
+    const tabs = content.parentElement;
+    const contents = Array.from(tabs.children).filter((one) => one.classList.contains("tabitem"));
+    const buttons = tabs.querySelectorAll(":scope > .tab-nav > button");
+    const button = document.getElementById(`${content.id}-button`) || buttons[contents.indexOf(content)];
+    button?.click();
+}
+
 // Opens the Interrogator tab of a WebUI; called after a picture was sent there.
 function cliext_open() {
-    const content = document.getElementById("tab_cliext");
-    if (content) {
-        const tabs = content.parentElement;
-        const contents = Array.from(tabs.children).filter((one) => one.classList.contains("tabitem"));
-        const buttons = Array.from(tabs.querySelector(":scope > .tab-nav, :scope > div").querySelectorAll("button"));
-        const button = document.getElementById("tab_cliext-button") || buttons[contents.indexOf(content)];
-        button?.click();
-    }
-    cliext_element("tab-prompt-button")?.click();
+    cliext_open_tab(document.getElementById("tab_cliext"));
+    cliext_open_tab(cliext_element("tab-prompt"));
     return Array.from(arguments);
 }
 

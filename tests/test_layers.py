@@ -75,7 +75,8 @@ def test_faces_ask_the_service_only():
     for path in modules():
         if room(path) == "faces":
             names = [name.split(".") for name in imports(path) if name.startswith(NAME + ".")]
-            assert not {one[1] for one in names} & {"models", "search", "vocabulary", "interrogator"}
+            forbidden = {"models", "search", "vocabulary", "interrogator"}
+            assert not forbidden & {one[1] for one in names}
             own = face(path)
             others = {one[2] for one in names if one[1] == "faces"} - {own}
             assert not others or own == "cli"

@@ -143,7 +143,7 @@ def page(webui: Webui, browser: Any) -> Iterator[Any]:
 
 def open_tab(page: Any, title: str) -> None:
     page.wait_for_selector("#tabs", timeout=60_000)
-    page.locator(f"#tabs > div >> button:text-is('{title}')").first.click()
+    page.locator(f"#tabs > .tab-nav > button:text-is('{title}')").first.click()
 
 
 def upload(page: Any, picture: Path = PICTURE, box: str = "#cliext-image") -> None:
@@ -170,11 +170,11 @@ def picture_of(page: Any, shot: str, request: pytest.FixtureRequest) -> None:
     folder = request.config.getoption("--screenshots")
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=str(Path(folder) / f"{shot}.png"), full_page=True)
+        page.locator("#tabs").screenshot(path=str(Path(folder) / f"{shot}.png"))
 
 
 def chosen_tab(page: Any) -> str:
-    return page.locator("#tabs > div >> button.selected").first.inner_text().strip()
+    return page.locator("#tabs > .tab-nav > button.selected").first.inner_text().strip()
 
 
 def test_a_picture_becomes_prompts_that_both_fields_hold_exactly(webui, page, request):
@@ -359,7 +359,7 @@ def test_a_reload_of_the_ui_keeps_tab_and_routes(webui, page):
     page.goto(webui.address)
     open_tab(page, "Interrogator")
     page.wait_for_selector("#cliext-generate", state="visible")
-    assert page.locator("#tabs > div >> button:text-is('Interrogator')").count() == 1
+    assert page.locator("#tabs > .tab-nav > button:text-is('Interrogator')").count() == 1
     assert page.locator("#cliext-notices .cliext-warning").count() == 0
     answer = webui.post("/interrogator/prompt", image=as_base64(), clip_model_name="demo")
     assert answer.status_code == 200

@@ -60,11 +60,7 @@ class AnalyzeTab:
             self.compare.click, self._compare, [self.image, self.backbones, self.texts],
             [*outputs, self.scores],
         )
-        components.on(self.stop.click, self._stop, [], [self.message], queue=False)
-
-    def _stop(self) -> str:
-        stop_all(self._service)
-        return elements.note("Stopping.")
+        components.on(self.stop.click, lambda: stop_all(self._service), queue=False)
 
     def _analyze(
         self, image: Image.Image | None, backbones: str | None, top: float

@@ -40,6 +40,8 @@ def progress(run: Run | None) -> str:
         return ""
     if not run.running:
         return _bar(0, "Waiting for the GPU")
+    if run.stopping:
+        return _bar(0, "Stopping")
     words = run.label[:1].upper() + run.label[1:] if run.label else "Loading models"
     fraction = 0.0
     if run.total > 1:

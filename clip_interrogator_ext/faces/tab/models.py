@@ -57,7 +57,7 @@ class ModelsTab:
         on(self.unload.click, self._unload, [], [self.message, *shown])
         on(self.download.click, self._download, [self.name],
            [self.progress, self.message, self.download, self.stop, *shown])
-        on(self.stop.click, self._stop, [], [self.message], queue=False)
+        on(self.stop.click, lambda: stop_all(self._service), queue=False)
         ask = json.dumps("Delete the files of this model?")
         confirmed = f"(name) => name && confirm({ask} + '\\n' + name) ? name : ''"
         on(self.delete.click, self._delete, [self.name], [self.message, *shown], js=confirmed)
@@ -80,7 +80,7 @@ class ModelsTab:
 
     def _tables(self) -> str:
         backbones = [
-            self._row(name, row, f"{row.suits}. {row.why}")
+            self._row(name, row, f"{row.suits[:1].upper()}{row.suits[1:]}. {row.why}")
             for name, row in catalog.BACKBONES.items()
         ]
         captioners = [self._row(name, row, row.why) for name, row in catalog.CAPTIONERS.items()]
@@ -114,10 +114,6 @@ class ModelsTab:
         held = self._service.status().size_bytes
         self._service.unload()
         return elements.note(f"{elements.size(held)} given back."), *self.show()
-
-    def _stop(self) -> str:
-        stop_all(self._service)
-        return elements.note("Stopping.")
 
     def _download(self, name: str | None) -> Iterator[list[Any]]:
         idle = [gr.update(interactive=True), gr.update(interactive=False)]

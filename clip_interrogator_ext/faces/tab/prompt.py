@@ -122,12 +122,15 @@ class PromptTab:
         with gr.Row(elem_classes=[elements.PREFIX + "-actions"]):
             if self._surroundings.targets:
                 for target in self._surroundings.targets:
-                    button = gr.Button(target.label, elem_id=element_id(f"send-{target.name}"))
+                    button = gr.Button(
+                        target.label, size="sm", elem_id=element_id(f"send-{target.name}")
+                    )
                     target.connect(button, self.boxes)
             else:
                 for label, box in (("prompt", self.prompt), ("negative prompt", self.negative)):
                     button = gr.Button(
-                        f"Copy {label}", elem_id=element_id(f"copy-{label.split()[0]}")
+                        f"Copy {label}", size="sm",
+                        elem_id=element_id(f"copy-{label.split()[0]}"),
                     )
                     components.on(button.click, None, [box], js=_COPY)
         with gr.Row(elem_classes=[elements.PREFIX + "-scores"]):
@@ -163,7 +166,7 @@ class PromptTab:
             self.negative_parts, self.negative_kept, self.negative_phrases,
         ]
         on(self.generate.click, self._generate, asked, self._answer_boxes)
-        on(self.stop.click, self._stop, [], [self.message], queue=False)
+        on(self.stop.click, lambda: stop_all(self._service), queue=False)
         on(self.unload.click, self._unload, [], [self.message])
         on(self.score.click, self._score, [self.image, self.prompt, self.backbones],
            [self.progress, self.message, self.similarity, self.score])
@@ -250,11 +253,6 @@ class PromptTab:
             *_phrase_list(positive),
             *_phrase_list(negative),
         ]
-
-    def _stop(self) -> str:
-        if stop_all(self._service):
-            return elements.note("Stopping.")
-        return elements.note("Nothing is running.")
 
     def _unload(self) -> str:
         held = self._service.status().size_bytes

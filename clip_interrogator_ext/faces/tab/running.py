@@ -58,8 +58,8 @@ class Running(Generic[Answer]):
             self._thread.join(_LOOK_SECONDS)
 
 
-def stop_all(service: Service) -> bool:
-    """Stop every run that was started from a page; say whether there was one."""
-    ours = [run.task for run in service.status().runs if run.task.startswith(_OURS)]
-    stopped = [service.interrupt(task) for task in ours]
-    return any(stopped)
+def stop_all(service: Service) -> None:
+    """Stop every run that was started from a page."""
+    for run in service.status().runs:
+        if run.task.startswith(_OURS):
+            service.interrupt(run.task)

@@ -1,0 +1,59 @@
+"""The service's results, as they are answered."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from clip_interrogator_ext.phrases import escape_brackets
+
+if TYPE_CHECKING:
+    from clip_interrogator_ext.results import Analysis, Prompt
+
+# How the old clip-interrogator-ext called the categories in its answers.
+_OLD_NAMES = {
+    "medium": "mediums", "artist": "artists", "movement": "movements", "trending": "sites",
+    "flavor": "flavors",
+}
+
+
+def prompt_answer(prompt: Prompt, *, escape: bool) -> dict[str, Any]:
+    """Return a prompt as PromptAnswer has it."""
+    negative = prompt.negative
+    return {
+        **_one_answer(prompt, escape=escape),
+        "negative_prompt": None if negative is None else _written(negative.text, escape=escape),
+        "negative": None if negative is None else _one_answer(negative, escape=escape),
+    }
+
+
+def _one_answer(prompt: Prompt, *, escape: bool) -> dict[str, Any]:
+    answer = prompt.as_dict()
+    del answer["negative"]
+    answer["prompt"] = _written(answer.pop("text"), escape=escape)
+    answer["caption"] = _written(prompt.caption, escape=escape)
+    answer["parts"] = [
+        {**asdict(part), "phrase": _written(part.phrase, escape=escape)} for part in prompt.parts
+    ]
+    return answer
+
+
+def _written(text: str, *, escape: bool) -> str:
+    return escape_brackets(text) if escape else text
+
+
+def analyze_answer(analysis: Analysis, *, demo: bool) -> dict[str, Any]:
+    """Return an analysis as AnalyzeAnswer has it."""
+    categories = {name: dict(ranked) for name, ranked in analysis.categories.items()}
+    old = {name: categories.get(category, {}) for name, category in _OLD_NAMES.items()}
+    return {**old, "categories": categories, "seconds": analysis.seconds, "demo": demo}
+
+
+def finite(value: Any) -> Any:
+    """Return an answer with null for numbers that JSON can't hold."""
+    if isinstance(value, dict):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,183 @@
+"""The handlers, one for each route, around a service."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from clip_interrogator_ext import catalog
+from clip_interrogator_ext.faces.api.answers import analyze_answer, finite, prompt_answer
+from clip_interrogator_ext.faces.api.messages import (
+    AnalyzeAnswer,
+    CatalogAnswer,
+    ErrorAnswer,
+    InterruptAnswer,
+    InterruptRequest,
+    PromptAnswer,
+    SimilarityAnswer,
+    StatusAnswer,
+    UnloadAnswer,
+)
+from clip_interrogator_ext.faces.api.questions import ANALYZE, NOTHING, PROMPT, SIMILARITY, Question
+from clip_interrogator_ext.faces.api.route import Route
+from clip_interrogator_ext.faces.api.turnstile import WAITING_LIMIT, turnstile_of
+from clip_interrogator_ext.host import as_path
+
+if TYPE_CHECKING:
+    from fastapi import Request
+
+    from clip_interrogator_ext.service import Service
+
+
+class Api:
+    """The handlers, around a service."""
+
+    def __init__(
+        self, service: Service, allowed: Callable[[Request], bool], setting: Callable[[str], Any]
+    ) -> None:
+        self.service = service
+        self.allowed = allowed
+        self.setting = setting
+        self.turnstile = turnstile_of(service)
+
+    def limit(self) -> int:
+        """Return how many may be inside: those who wait, and whoever computes."""
+        holder = self.turnstile.holder
+        # While the WebUI generates a picture, whoever has the turn waits as well.
+        waiting = {run.task for run in self.service.status().runs if not run.running}
+        return WAITING_LIMIT + (holder is None or holder.task not in waiting)
+
+    def without_paths(self, text: str) -> str:
+        """Return a text without the server's folders, for whoever may not know them."""
+        if not self.service.host.trusted:
+            for folder in self.service.host.models_dirs:
+                text = text.replace(str(folder), "(models folder)")
+            home = str(as_path("~"))
+            text = text.replace(home, "~") if len(home) > 1 else text
+        return text
+
+    def routes(self) -> list[Route]:
+        """Return all routes."""
+        get, post = ["GET"], ["POST"]
+        return [
+            self._route("models", self.models, get, list[str], "CLIP backbones by name"),
+            self._route("captioners", self.captioners, get, list[str], "Captioners by name"),
+            self._route("catalog", self.choices, get, CatalogAnswer, "All that can be chosen"),
+            self._route("status", self.status, get, StatusAnswer, "What runs and what is loaded"),
+            self._route("prompt", self.prompt, post, PromptAnswer, "The prompt of a picture", True),
+            self._route(
+                "analyze", self.analyze, post, AnalyzeAnswer, "The phrases nearest to a picture",
+                True,
+            ),
+            self._route(
+                "similarity", self.similarity, post, SimilarityAnswer,
+                "How near texts are to a picture", True,
+            ),
+            self._route("unload", self.unload, post, UnloadAnswer, "Give the memory back", True),
+            self._route("interrupt", self.interrupt, post, InterruptAnswer, "Stop a run"),
+        ]
+
+    def _route(
+        self,
+        name: str,
+        call: Callable[..., Any],
+        methods: list[str],
+        answer: Any,
+        summary: str,
+        waits: bool = False,
+    ) -> Route:
+        codes = (401, 403, 404, 409, 413, 422, 500, 503) if waits else (401, 422, 500)
+        return Route(
+            self, f"/interrogator/{name}", call, waits=waits, methods=methods, summary=summary,
+            response_model=answer, name=f"interrogator_{name}",
+            responses={code: {"model": ErrorAnswer} for code in codes},
+        )
+
+    def models(self) -> Any:
+        """Every CLIP backbone that can be named, and the bundled demo model."""
+        return [*self.service.known_backbones(), catalog.DEMO]
+
+    def captioners(self) -> Any:
+        """Every captioner that can be named, the bundled demo model, and none."""
+        return [*catalog.CAPTIONERS, catalog.DEMO, catalog.NO_CAPTIONER]
+
+    def choices(self) -> Any:
+        """Recommended models with size, use and place; modes, generators, word lists."""
+        return {
+            "backbones": [self._model(row, name) for name, row in catalog.BACKBONES.items()],
+            "captioners": [self._model(row, name) for name, row in catalog.CAPTIONERS.items()],
+            "modes": catalog.MODES,
+            "generators": {name: list(read) for name, read in catalog.GENERATORS.items()},
+            "categories": {
+                name: len(category.phrases) for name, category in self.service.categories().items()
+            },
+        }
+
+    def _model(self, row: catalog.Backbone | catalog.CaptionerRow, name: str) -> dict[str, Any]:
+        place = self.service.place(name)
+        shown = self.service.host.trusted
+        return {
+            "name": name,
+            "suits": getattr(row, "suits", None),
+            "why": row.why,
+            "parameters": row.parameters * 1_000_000,
+            "download_bytes": row.download_bytes,
+            "place": place and {
+                "path": str(place.path) if shown else None, "size_bytes": place.size_bytes,
+            },
+        }
+
+    def status(self) -> Any:
+        """Runs, those that wait too, and networks in memory; never waits."""
+        waiting = self.turnstile.waiting()
+        status = self.service.status().as_dict()
+        in_line = [place.seen() for place in waiting if place.task]
+        status["runs"] = [*status["runs"], *in_line]
+        for network in status["loaded"]:
+            network["name"] = self.without_paths(network["name"])
+        return finite({**status, "waiting": len(waiting)})
+
+    def prompt(self, question: Question = PROMPT) -> Any:
+        """Turn a picture into a prompt for Stable Diffusion."""
+        question.place.require_not_stopped()
+        answer = self.service.interrogate(
+            question.image, question.options, question.models, question.task
+        )
+        return finite(prompt_answer(answer, escape=question.escape))
+
+    def analyze(self, question: Question = ANALYZE) -> Any:
+        """Rank each category's phrases by how near they are to a picture."""
+        question.place.require_not_stopped()
+        answer = self.service.analyze(
+            question.image, question.models, question.top, question.task
+        )
+        return finite(analyze_answer(answer, demo=question.demo))
+
+    def similarity(self, question: Question = SIMILARITY) -> Any:
+        """Compare texts with a picture."""
+        question.place.require_not_stopped()
+        started = time.perf_counter()
+        scores = self.service.similarity(
+            question.image, question.texts, question.models, question.task
+        )
+        return finite({
+            "similarities": [
+                {"text": text, "similarity": score}
+                for text, score in zip(question.texts, scores, strict=True)
+            ],
+            "seconds": time.perf_counter() - started,
+            "demo": question.demo,
+        })
+
+    def unload(self, _place: Any = NOTHING) -> Any:
+        """Let go of all networks, after the runs that came before."""
+        held = self.service.status().size_bytes
+        self.service.unload()
+        return {"freed_bytes": held}
+
+    def interrupt(self, asked: InterruptRequest | None = None) -> Any:
+        """Stop a run, or all of them, those that wait too."""
+        task = None if asked is None else asked.task
+        waiting, running = self.turnstile.stop(task), self.service.interrupt(task)
+        return {"interrupted": waiting or running}

@@ -1,0 +1,237 @@
+"""What is asked and what is answered, as pydantic's models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pydantic
+from pydantic import BaseModel, Field, StrictBool, StrictInt, StrictStr
+
+from clip_interrogator_ext import catalog
+from clip_interrogator_ext.settings import SETTINGS
+
+MAX_TEXTS = 1000
+MAX_TOP = 1000
+
+_PYDANTIC_1 = pydantic.VERSION.startswith("1.")
+
+
+def _of_setting(key: str) -> Any:
+    """Return a field that a setting stands behind."""
+    setting = SETTINGS[key]
+    shown = "" if setting.default is None else f" ({setting.default} at first)"
+    limits = {"minimum": setting.minimum, "maximum": setting.maximum}
+    return _field(
+        None, f"{setting.help} Not given: what the settings say{shown}.",
+        **{name: limit for name, limit in limits.items() if limit is not None},
+    )
+
+
+def _field(default: Any, description: str, **schema: Any) -> Any:
+    """Return a field whose limits stand in its schema only.
+
+    The options check themselves, in the same sentences everywhere.
+    """
+    extra: dict[str, Any] = schema if _PYDANTIC_1 else {"json_schema_extra": schema}
+    return Field(default, description=description, **extra)
+
+
+class PictureRequest(BaseModel):
+    """A picture, and the networks that look at it."""
+
+    image: StrictStr = _field(..., "The picture in base64, or as a data URL.")
+    clip_model_name: StrictStr = _field(catalog.DEFAULT_BACKBONE, SETTINGS["clip"].help)
+    clip_model_names: list[StrictStr] | None = _field(
+        None, "Several CLIP backbones that judge together, in place of the one."
+    )
+    chunk_size: StrictInt | None = _of_setting("chunk_size")
+    low_memory: StrictBool | None = _of_setting("low_memory")
+    task: StrictStr | None = _field(
+        None, "A name by which status and interrupt follow this run."
+    )
+
+
+class PromptRequest(PictureRequest):
+    """What is asked about a picture's prompt."""
+
+    mode: StrictStr = _field("fast", SETTINGS["mode"].help, enum=list(catalog.MODES))
+    negative: StrictBool = _field(False, "Find the negative prompt as well.")
+    captioner: StrictStr | None = _of_setting("captioner")
+    caption: StrictStr | None = _field(None, "This caption instead of a captioner's.")
+    subject: StrictStr | None = _field(
+        None, "What stands in front, in the mode style only."
+    )
+    categories: list[StrictStr] | None = _field(
+        None, "Only these word lists, in the negative prompt too."
+    )
+    pool_size: StrictInt | None = _of_setting("pool_size")
+    min_flavors: StrictInt | None = _of_setting("min_flavors")
+    max_flavors: StrictInt | None = _of_setting("max_flavors")
+    token_budget: StrictInt | None = _of_setting("token_budget")
+    caption_beams: StrictInt | None = _of_setting("caption_beams")
+    caption_min_length: StrictInt | None = _of_setting("caption_min_length")
+    caption_max_length: StrictInt | None = _of_setting("caption_max_length")
+    escape: StrictBool = _field(
+        False,
+        r"Write brackets of phrases and captions as \( \) \[ \], which the WebUI's "
+        "prompt syntax takes for plain brackets.",
+    )
+
+
+class AnalyzeRequest(PictureRequest):
+    """What is asked about a picture's nearest phrases."""
+
+    top: StrictInt = _field(5, "How many phrases of each category.", minimum=1, maximum=MAX_TOP)
+
+
+class SimilarityRequest(PictureRequest):
+    """Texts to be compared with a picture."""
+
+    texts: list[StrictStr] = _field(
+        ..., f"From 1 to {MAX_TEXTS} texts.", minItems=1, maxItems=MAX_TEXTS
+    )
+
+
+class InterruptRequest(BaseModel):
+    """Which run is to stop."""
+
+    task: StrictStr | None = _field(None, "Its name; not given: all of them.")
+
+
+class PartAnswer(BaseModel):
+    """One phrase: its own similarity, and what the prompt gains by it."""
+
+    phrase: str
+    category: str
+    similarity: float | None
+    gain: float | None
+
+
+class OneAnswer(BaseModel):
+    """A prompt, and what is known of it."""
+
+    prompt: str
+    mode: str
+    caption: str
+    tokens: int
+    similarity: float | None
+    seconds: float | None
+    parts: list[PartAnswer]
+    demo: bool
+    interrupted: bool
+
+
+class PromptAnswer(OneAnswer):
+    """A prompt; `negative_prompt` and `negative` where they were asked for."""
+
+    negative_prompt: str | None
+    negative: OneAnswer | None
+
+
+class AnalyzeAnswer(BaseModel):
+    """The nearest phrases of each category with their similarities, nearest first."""
+
+    medium: dict[str, float | None]
+    artist: dict[str, float | None]
+    movement: dict[str, float | None]
+    trending: dict[str, float | None]
+    flavor: dict[str, float | None]
+    categories: dict[str, dict[str, float | None]]
+    seconds: float | None
+    demo: bool
+
+
+class TextAnswer(BaseModel):
+    """A text and its similarity to the picture."""
+
+    text: str
+    similarity: float | None
+
+
+class SimilarityAnswer(BaseModel):
+    """Each text's similarity, in the order given."""
+
+    similarities: list[TextAnswer]
+    seconds: float | None
+    demo: bool
+
+
+class PlaceAnswer(BaseModel):
+    """Where a model is on the server; `path` is null for whoever may not know it."""
+
+    path: str | None
+    size_bytes: int
+
+
+class ModelAnswer(BaseModel):
+    """A model worth recommending; `place` is null where it has not been downloaded."""
+
+    name: str
+    suits: str | None
+    why: str
+    parameters: int
+    download_bytes: int
+    place: PlaceAnswer | None
+
+
+class CatalogAnswer(BaseModel):
+    """All that can be chosen; `categories` counts the phrases of each word list."""
+
+    backbones: list[ModelAnswer]
+    captioners: list[ModelAnswer]
+    modes: dict[str, str]
+    generators: dict[str, list[str]]
+    categories: dict[str, int]
+
+
+class RunAnswer(BaseModel):
+    """A run: its step, of which `done` of `total` are done; `running` is false while it waits."""
+
+    task: str
+    kind: str
+    running: bool
+    stopping: bool
+    label: str
+    done: int
+    total: int
+    seconds: float | None
+    seconds_left: float | None
+
+
+class LoadedAnswer(BaseModel):
+    """A network in memory."""
+
+    name: str
+    kind: str
+    device: str
+    size_bytes: int
+
+
+class StatusAnswer(BaseModel):
+    """What runs, what waits and what is loaded; `waiting` counts requests of this API."""
+
+    runs: list[RunAnswer]
+    waiting: int
+    loaded: list[LoadedAnswer]
+    size_bytes: int
+
+
+class UnloadAnswer(BaseModel):
+    """How much memory the networks had held."""
+
+    freed_bytes: int
+
+
+class InterruptAnswer(BaseModel):
+    """Whether there was a run to stop."""
+
+    interrupted: bool
+
+
+class ErrorAnswer(BaseModel):
+    """What went wrong: its kind, a sentence, the field at fault, and names that were meant."""
+
+    error: str
+    detail: str
+    field: str | None = None
+    nearest: list[str] = []
