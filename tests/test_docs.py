@@ -28,13 +28,36 @@ def test_every_mode_has_its_row_in_the_readme():
         assert len(row.split("|")[3].strip()) > 20
 
 
+# Options of programs other than ours that the README speaks of.
+OTHERS = {
+    "--webui",  # of pytest, in conftest.py
+    "--api-auth", "--clip-models-path", "--enable-insecure-extension-access", "--nowebui",
+}
+
+
 @pytest.mark.parametrize("option", sorted(set(re.findall(r"(?<!\w)--[a-z][a-z-]+", README))))
 def test_every_option_in_the_readme_exists(option):
     """Some command of the command line has it."""
     parser = cli._parser()
     commands = parser._subparsers._group_actions[0].choices.values()
     known = {flag for command in commands for a in command._actions for flag in a.option_strings}
-    assert option in known
+    assert option in known | OTHERS
+
+
+def test_every_route_has_its_heading():
+    """Routes in docs/api.md, each under a heading of its own."""
+    from fastapi import FastAPI
+
+    from clip_interrogator_ext.faces.api import add_routes
+    from clip_interrogator_ext.service import Service
+
+    app = FastAPI()
+    add_routes(app, Service())
+    api = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    routes = [path for path in app.openapi()["paths"] if path.startswith("/interrogator/")]
+    assert len(routes) >= 9
+    for path in routes:
+        assert re.search(rf"^### (GET|POST) {path}$", api, re.MULTILINE), path
 
 
 def test_every_command_is_in_the_readme():
@@ -69,9 +92,9 @@ def test_the_architecture_names_every_room():
 def test_an_installed_package_has_its_lists_and_models(tmp_path):
     """A wheel built from here holds the word lists and the demo models, and runs without us."""
     source = tmp_path / "source"  # building writes into the folder that it builds from
-    for part in ("clip_interrogator_ext", "data"):
+    for part in ("clip_interrogator_ext", "data", "javascript"):
         shutil.copytree(ROOT / part, source / part)
-    for part in ("pyproject.toml", "README.md", "LICENSE"):
+    for part in ("pyproject.toml", "README.md", "LICENSE", "style.css"):
         shutil.copy(ROOT / part, source)
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
              "--wheel-dir", str(tmp_path), str(source)]
@@ -79,6 +102,9 @@ def test_an_installed_package_has_its_lists_and_models(tmp_path):
     wheel = next(tmp_path.glob("*.whl"))
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
+        shared = {name.partition("/share/")[2] for name in archive.namelist()}
+        assert {"clip-interrogator-ext/style.css",
+                "clip-interrogator-ext/javascript/cliext.js"} <= shared
     picture = next((ROOT / "clip_interrogator_ext" / "models" / "demo" / "pictures").iterdir())
     answer = subprocess.run(
         [sys.executable, "-m", "clip_interrogator_ext", "prompt", "--demo", "--mode", "caption",

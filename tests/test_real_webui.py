@@ -77,7 +77,9 @@ def start(path: Path, data: Path, *flags: str) -> Webui:
         "--skip-python-version-check", "--skip-version-check", "--ui-debug-mode", "--api",
         "--no-download-sd-model", "--do-not-download-clip", "--skip-load-model-at-start",
         "--port", str(port), "--data-dir", str(data), *flags,
-        *(["--always-cpu"] if name == "forge" else ["--no-half", "--use-cpu", "all"]),
+        # With a data folder elsewhere, Forge serves its own scripts only if it is told to.
+        *(["--always-cpu", "--gradio-allowed-path", str(path), "--gradio-allowed-path", str(ROOT)]
+          if name == "forge" else ["--no-half", "--use-cpu", "all"]),
     ]
     environment = {
         **os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1",

@@ -31,7 +31,7 @@ def draw(service: Service, surroundings: Surroundings) -> Boxes:
         with gr.Tab("Prompt", elem_id=element_id("tab-prompt")):
             prompt = PromptTab(service, surroundings)
         with gr.Tab("Analyze", elem_id=element_id("tab-analyze")) as analyze_tab:
-            analyze = AnalyzeTab(service, surroundings)
+            analyze = AnalyzeTab(service, surroundings, prompt.image)
         with gr.Tab("Models", elem_id=element_id("tab-models")) as models_tab:
             models = ModelsTab(service)
     components.on(models_tab.select, models.show, [], [models.loaded, models.tables])

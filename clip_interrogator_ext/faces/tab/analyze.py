@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 class AnalyzeTab:
     """The components of the tab, and what happens when they are used."""
 
-    def __init__(self, service: Service, surroundings: Surroundings) -> None:
+    def __init__(
+        self, service: Service, surroundings: Surroundings, other_image: gr.Image
+    ) -> None:
+        """Draw the tab; `other_image` is that of the tab Prompt, which stands in for none."""
         self._service = service
         with gr.Row(elem_classes=[elements.PREFIX + "-columns"]):
             with gr.Column():
@@ -53,34 +56,39 @@ class AnalyzeTab:
                 self.cards = components.html("cards")
         outputs = [self.progress, self.message, self.analyze, self.compare, self.stop]
         components.on(
-            self.analyze.click, self._analyze, [self.image, self.backbones, self.top],
+            self.analyze.click, self._analyze, [self.image, other_image, self.backbones, self.top],
             [*outputs, self.cards],
         )
         components.on(
-            self.compare.click, self._compare, [self.image, self.backbones, self.texts],
+            self.compare.click, self._compare,
+            [self.image, other_image, self.backbones, self.texts],
             [*outputs, self.scores],
         )
         components.on(self.stop.click, lambda: stop_all(self._service), queue=False)
 
     def _analyze(
-        self, image: Image.Image | None, backbones: str | None, top: float
+        self,
+        image: Image.Image | None,
+        other: Image.Image | None,
+        backbones: str | None,
+        top: float,
     ) -> Iterator[list[Any]]:
-        def work(task: str) -> str:
-            assert image is not None  # noqa: S101 - checked by _run
+        def work(image: Image.Image, task: str) -> str:
             models = asking.models_of(backbones)
             analysis = self._service.analyze(image, models, int(top), task)
             note = elements.note(elements.DEMO_NOTE) if analysis.demo else ""
-            return note + elements.cards(
-                elements.bars(name, ranked) for name, ranked in analysis.categories.items()
-            )
+            return note + elements.bars(analysis.categories)
 
-        yield from self._run(image, work)
+        yield from self._run(image or other, work)
 
     def _compare(
-        self, image: Image.Image | None, backbones: str | None, texts: str
+        self,
+        image: Image.Image | None,
+        other: Image.Image | None,
+        backbones: str | None,
+        texts: str,
     ) -> Iterator[list[Any]]:
-        def work(task: str) -> str:
-            assert image is not None  # noqa: S101 - checked by _run
+        def work(image: Image.Image, task: str) -> str:
             lines = list(dict.fromkeys(filter(None, map(str.strip, texts.splitlines()))))
             if not lines:
                 raise InterrogatorError("Write one or more texts, each on a line of its own.")
@@ -89,11 +97,13 @@ class AnalyzeTab:
                 zip(lines, self._service.similarity(image, lines, models, task), strict=True)
             )
             scored.sort(key=lambda pair: -pair[1])
-            return elements.cards([elements.bars("Your texts", scored)])
+            return elements.bars({"Your texts": scored})
 
-        yield from self._run(image, work)
+        yield from self._run(image or other, work)
 
-    def _run(self, image: Image.Image | None, work: Any) -> Iterator[list[Any]]:
+    def _run(
+        self, image: Image.Image | None, work: Callable[[Image.Image, str], str]
+    ) -> Iterator[list[Any]]:
         idle = [gr.update(interactive=True), gr.update(interactive=True),
                 gr.update(interactive=False)]
         busy = [gr.update(interactive=False), gr.update(interactive=False),
@@ -102,10 +112,10 @@ class AnalyzeTab:
             error = elements.note("Put a picture into the box first.", "error")
             yield ["", error, *idle, components.skip()]
             return
-        running: Running[str] = Running(self._service, work)
+        running = Running(self._service, lambda task: work(image, task))
         for run in running:
             yield [elements.progress(run), "", *busy, components.skip()]
         if running.answer is None:
-            yield ["", elements.note(running.failure, "error"), *idle, components.skip()]
+            yield ["", running.note(), *idle, components.skip()]
         else:
             yield ["", "", *idle, running.answer]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -56,7 +57,8 @@ def on(
 ) -> Any:
     """Have a component's event call a function, or JavaScript, or both.
 
-    Gradio's own spinners are left out, since the page shows its own progress, and the event is
+    Without JavaScript of its own, an event takes from boxes with lists what they show. Gradio's
+    own spinners are left out, since the page shows its own progress, and the event is
     not offered as a Gradio API, since there are routes.
     """
     arguments: dict[str, Any] = {"show_progress": "hidden", "queue": queue}
@@ -66,9 +68,29 @@ def on(
         arguments["api_name"] = False
     if takes(event, "concurrency_limit") and function is not None:
         arguments["concurrency_limit"] = None  # the service itself has runs wait for each other
+    js = js or _as_shown(inputs)
     if js is not None:
         arguments["js" if takes(event, "js") else "_js"] = js
     return event(fn=_plain(function), inputs=list(inputs), outputs=list(outputs), **arguments)
+
+
+def _as_shown(inputs: Sequence[Any]) -> str | None:
+    """Return JavaScript that takes from boxes with lists what they show.
+
+    Under Gradio 3 such a box keeps its old value until Enter is pressed in it.
+    """
+    written = {
+        place: box.elem_id for place, box in enumerate(inputs)
+        if isinstance(box, gr.Dropdown) and box.allow_custom_value
+    }
+    if not written:
+        return None
+    return (
+        f"(...values) => {{ for (const [place, name] of Object.entries({json.dumps(written)})) {{"
+        " const shown = document.querySelector(`#${name} input`)?.value.trim();"
+        f" if (shown) values[place] = shown; }}"
+        f" return {'values[0]' if len(inputs) == 1 else f'values.slice(0, {len(inputs)})'}; }}"
+    )
 
 
 def _plain(function: Callable[..., Any] | None) -> Callable[..., Any] | None:

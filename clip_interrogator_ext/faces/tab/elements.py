@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -75,24 +75,28 @@ def size(size_bytes: float) -> str:
     return f"{size_bytes / 1e6:.0f} MB" if size_bytes >= 1e6 else f"{size_bytes / 1e3:.0f} kB"
 
 
-def bars(title: str, ranked: Sequence[tuple[str, float]]) -> str:
-    """Return a card with a bar for each (phrase, similarity), long where it is near."""
-    scores = [score for _, score in ranked]
-    # Cosines of CLIP lie close together: from nothing, all bars would look alike.
-    low = min([0.0, *scores]) if not scores or min(scores) <= 0 else min(scores) * 0.75
+def bars(ranked: Mapping[str, Sequence[tuple[str, float]]]) -> str:
+    """Return a card for each title, with a bar for each (phrase, similarity), all to one scale."""
+    scores = [score for rows in ranked.values() for _, score in rows]
+    # Cosines of CLIP lie close together: measured from zero, all bars would look alike.
+    low = min(scores, default=0.0)
+    low = low * 0.75 if low > 0 else low
     span = max([*scores, low + 1e-6]) - low
-    rows = "".join(
-        f'<div class="{PREFIX}-row"><span class="{PREFIX}-phrase">{escape(phrase)}</span>'
-        f'<span class="{PREFIX}-score">{score:.3f}</span><span class="{PREFIX}-bar" '
-        f'style="width:{100 * max(score - low, 0) / span:.1f}%"></span></div>'
-        for phrase, score in ranked
+    cards = "".join(
+        f'<section class="{PREFIX}-card"><h4>{escape(title)}</h4>'
+        + "".join(_bar_row(phrase, score, (score - low) / span) for phrase, score in rows)
+        + "</section>"
+        for title, rows in ranked.items()
     )
-    return f'<section class="{PREFIX}-card"><h4>{escape(title)}</h4>{rows}</section>'
+    return f'<div class="{PREFIX}-cards">{cards}</div>'
 
 
-def cards(sections: Iterable[str]) -> str:
-    """Return cards side by side, as many as there is room for."""
-    return f'<div class="{PREFIX}-cards">{"".join(sections)}</div>'
+def _bar_row(phrase: str, score: float, length: float) -> str:
+    return (
+        f'<div class="{PREFIX}-row"><span class="{PREFIX}-phrase">{escape(phrase)}</span>'
+        f'<span class="{PREFIX}-score">{score:.3f}</span>'
+        f'<span class="{PREFIX}-bar" style="width:{100 * length:.1f}%"></span></div>'
+    )
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], label: str) -> str:

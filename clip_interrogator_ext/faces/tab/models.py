@@ -59,7 +59,10 @@ class ModelsTab:
            [self.progress, self.message, self.download, self.stop, *shown])
         on(self.stop.click, lambda: stop_all(self._service), queue=False)
         ask = json.dumps("Delete the files of this model?")
-        confirmed = f"(name) => name && confirm({ask} + '\\n' + name) ? name : ''"
+        confirmed = (
+            f"() => {{ const name = document.querySelector('#{self.name.elem_id} input').value;"
+            f" return name && confirm({ask} + '\\n' + name) ? name : ''; }}"
+        )
         on(self.delete.click, self._delete, [self.name], [self.message, *shown], js=confirmed)
 
     def show(self) -> tuple[str, str]:
@@ -126,7 +129,7 @@ class ModelsTab:
             busy = [gr.update(interactive=False), gr.update(interactive=True)]
             yield [elements.progress(run), "", *busy, *skip]
         if running.answer is None:
-            yield ["", elements.note(running.failure, "error"), *idle, *skip]
+            yield ["", running.note(), *idle, *skip]
         else:
             yield ["", elements.note(f"{name} is here."), *idle, *self.show()]
 

@@ -218,7 +218,7 @@ class PromptTab:
                 stop=gr.update(interactive=True),
             )
         if running.answer is None:
-            yield self._only(message=_error(running.failure))
+            yield self._only(message=running.note())
         else:
             yield self._shown(running.answer)
 
@@ -280,7 +280,7 @@ class PromptTab:
         for run in running:
             yield [elements.progress(run), "", skip, skip]
         if running.answer is None:
-            yield ["", _error(running.failure), skip, skip]
+            yield ["", running.note(), skip, skip]
         else:
             line = elements.note(f"Similarity of picture and prompt: {running.answer[0]:.3f}")
             yield ["", "", line, gr.update(visible=False)]

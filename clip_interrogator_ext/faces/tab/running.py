@@ -8,7 +8,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from clip_interrogator_ext.errors import InterrogatorError
+from clip_interrogator_ext.errors import InterrogatorError, Interrupted
+from clip_interrogator_ext.faces.tab import elements
 
 if TYPE_CHECKING:
     from clip_interrogator_ext.results import Run
@@ -32,18 +33,25 @@ class Running(Generic[Answer]):
         self._work = work
         self.task = f"{_OURS}{uuid.uuid4().hex[:12]})"
         self.answer: Answer | None = None
-        self.failure: str = ""
+        self.failure = ""
+        self.stopped = False
         self._thread = threading.Thread(target=self._run, name=self.task, daemon=True)
 
     def _run(self) -> None:
         try:
             self.answer = self._work(self.task)
+        except Interrupted:
+            self.failure, self.stopped = "Stopped: nothing had been found yet.", True
         except InterrogatorError as error:
             self.failure = str(error)
         except Exception as error:
             # The page shows a sentence; whoever runs the WebUI finds the rest in the log.
             log.exception("The run failed.")
             self.failure = f"Something went wrong ({type(error).__name__}: {error}); see the log."
+
+    def note(self) -> str:
+        """Return why there is no answer, as a line of the page."""
+        return elements.note(self.failure, "warning" if self.stopped else "error")
 
     def __iter__(self) -> Iterator[Run | None]:
         """Start, and yield how far the run is until it has ended."""
@@ -52,7 +60,7 @@ class Running(Generic[Answer]):
             run = next((run for run in self._service.status().runs if run.task == self.task), None)
             if run is not None and run.stopping and not run.running:
                 # The thread goes on waiting for the device, and then ends by itself.
-                self.failure = "Stopped before it began."
+                self.failure, self.stopped = "Stopped before it began.", True
                 return
             yield run
             self._thread.join(_LOOK_SECONDS)

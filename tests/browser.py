@@ -1,0 +1,182 @@
+"""The page in headless Chromium: the server that it is asked from, and a user's hands and eyes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PICTURES = REPOSITORY / "clip_interrogator_ext" / "models" / "demo" / "pictures"
+CASTLE = PICTURES / "a-purple-castle-in-the-snow-at-night-pixel-art.jpg"
+PATIENCE = 60_000  # milliseconds, on a slow machine
+REQUIRED = "CI_REQUIRES_BROWSER"
+
+
+def chromium() -> str | None:
+    """Return the program of an installed Chromium, or None."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+
+
+@contextmanager
+def launched() -> Iterator[Browser]:
+    """Start Chromium without a window, and end it."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium(),
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextmanager
+def served(
+    folder: Path, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """Serve the page from a process of its own, with its caches in a folder; give its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    homes = {
+        name: str(folder / "home")
+        for name in ("HOME", "HF_HOME", "XDG_CACHE_HOME", "CLIP_INTERROGATOR_EXT_CACHE")
+    }
+    log = folder / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "clip_interrogator_ext", "page", "--demo",
+             "--port", str(port), *arguments],
+            cwd=REPOSITORY, stdout=output, stderr=subprocess.STDOUT,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **homes,
+                 **(environment or {})},
+        )
+        try:
+            address = f"http://127.0.0.1:{port}"
+            _wait(process, address, log)
+            yield address
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
+    end = time.monotonic() + 90
+    while time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(address, timeout=5):  # noqa: S310 - our own server
+                return
+        except (urllib.error.URLError, OSError):
+            if process.poll() is not None:
+                break
+            time.sleep(0.2)
+    raise AssertionError(f"The page did not start:\n{log.read_text(errors='replace')}")
+
+
+class Driver:
+    """A user at the page: does by mouse and keyboard, and reads what is shown."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+
+    def element(self, name: str, inside: str = "") -> Locator:
+        """Return an element of the page by the last part of its id, or what is inside it."""
+        outer = self.page.locator(f"#cliext-{name}").first  # Gradio 3 gives an HTML's id twice
+        return outer.locator(inside) if inside else outer
+
+    def open(self, address: str) -> Driver:
+        """Open the page, and wait until it can be used."""
+        self.page.goto(address)
+        expect(self.element("generate")).to_be_visible(timeout=PATIENCE)
+        return self
+
+    def tab(self, name: str) -> None:
+        """Choose a tab."""
+        # Gradio 3 gives the buttons neither id nor role.
+        buttons = self.element("tabs").locator("[role=tab], :scope > .tab-nav > button")
+        buttons.filter(has_text=name).first.click()
+
+    def upload(self, picture: Path, name: str = "image") -> None:
+        """Put a picture into its box."""
+        self.element(name, "input[type=file]").first.set_input_files(picture)
+        expect(self.element(name, "img").first).to_be_visible(timeout=PATIENCE)
+
+    def box(self, name: str) -> Locator:
+        """Return what is written in."""
+        return self.element(name, "textarea, input").first
+
+    def value(self, name: str) -> str:
+        """Return what stands in a box."""
+        return self.box(name).input_value()
+
+    def write(self, name: str, text: str) -> None:
+        """Write into a box, and leave it."""
+        box = self.box(name)
+        box.fill(text)
+        box.press("Tab")
+
+    def choose(self, name: str, choice: str) -> None:
+        """Choose from a list that unfolds."""
+        self.box(name).click()
+        self.page.locator(f'[data-testid=dropdown-option][aria-label="{choice}"]').first.click()
+
+    def name(self, name: str, text: str) -> None:
+        """Write a name of one's own into a box that offers others, and press Enter."""
+        box = self.box(name)
+        box.click()
+        box.fill(text)
+        box.press("Enter")
+
+    def mode(self, name: str) -> None:
+        """Choose a mode."""
+        self.element("mode", "label").filter(has_text=name).locator("input").check()
+
+    def phrase(self, text: str, name: str = "phrases") -> Locator:
+        """Return the box that takes a phrase out and puts it back."""
+        return self.element(name, "label").filter(has_text=text).locator("input")
+
+    def unfold_options(self) -> None:
+        """Open the folded options."""
+        if not self.element("chunk-size").is_visible():
+            self.element("options").locator("button, .label-wrap").first.click()
+        expect(self.element("chunk-size")).to_be_visible()
+
+    def generate(self) -> None:
+        """Press Generate, and wait for the answer."""
+        self.element("generate").click()
+        self.answered()
+
+    def answered(self) -> None:
+        """Wait until a run has ended, and its answer is shown."""
+        self.ended()
+        expect(self.element("similarity")).to_contain_text("Similarity", timeout=PATIENCE)
+
+    def ended(self) -> None:
+        """Wait until no run goes on, with or without an answer."""
+        expect(self.element("stop")).to_be_disabled(timeout=PATIENCE)
+
+    def message(self) -> Locator:
+        """Return the line of messages."""
+        return self.element("message")
+
+    def evaluate(self, script: str, argument: Any = None) -> Any:
+        """Return what JavaScript gives."""
+        return self.page.evaluate(script, argument)

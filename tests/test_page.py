@@ -1,0 +1,519 @@
+"""The page that runs alone, with the demo models, in headless Chromium."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from playwright.sync_api import BrowserContext, Request, Route, expect
+
+from tests import browser
+from tests.browser import CASTLE, PATIENCE, Driver
+
+pytestmark = [
+    pytest.mark.hosts,
+    pytest.mark.skipif(
+        browser.chromium() is None and os.environ.get(browser.REQUIRED) != "1",
+        reason="Chromium is not installed; the page is tested in it",
+    ),
+]
+
+LISTS = {
+    "artists": ["Ann Alpha", "Bob Beta"],
+    "mediums": ["pixel art", "an oil painting", "a photo", "a watercolor painting"],
+    "movements": ["cubism", "realism"],
+    "sites": ["Somewhere"],
+    "flavors": [
+        "at night", "in the snow", "castle (1900)", "vignette", "film grain",
+        *map(" ".join, itertools.product(
+            ("soft", "hard", "blue", "warm", "cold", "dim"), ("light", "fog", "edges", "glass"),
+            ("mood", "look", "tone", "haze", "glow"),
+        )),
+    ],
+    "negative": ["two red cats on a beach (at sunset)", "three orange fish", "watermark"],
+}
+OWN_HOST = "127.0.0.1"
+# Gradio 3 and 4 ask for a script with which pages are embedded in others; nothing of ours needs it.
+GRADIOS_OWN_HOSTS = {"cdnjs.cloudflare.com"}
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory) -> Iterator[str]:
+    """The page's address, served with short word lists and no network."""
+    folder = tmp_path_factory.mktemp("page")
+    lists = folder / "lists"
+    lists.mkdir()
+    for name, lines in LISTS.items():
+        (lists / f"{name}.txt").write_text("\n".join(lines), encoding="utf-8")
+    with browser.served(folder, ["--mode", "fast", "--lists-dir", str(lists)]) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def foreign_hosts() -> set[str]:
+    """The hosts other than this machine that pages have asked."""
+    return set()
+
+
+@pytest.fixture(scope="module")
+def context(address, foreign_hosts) -> Iterator[BrowserContext]:
+    """A browser that reaches this machine only, and whose clipboard may be read."""
+
+    def watch(request: Request) -> None:
+        url = urlsplit(request.url)
+        if url.scheme in ("http", "https", "ws", "wss") and url.hostname != OWN_HOST:
+            foreign_hosts.add(str(url.hostname))
+
+    def pass_own(route: Route) -> None:
+        if urlsplit(route.request.url).hostname == OWN_HOST:
+            route.continue_()
+        else:
+            route.abort()
+
+    with browser.launched() as chromium:
+        context = chromium.new_context(viewport={"width": 1280, "height": 1000})
+        context.grant_permissions(["clipboard-read", "clipboard-write"], origin=address)
+        context.on("request", watch)
+        context.route(lambda url: urlsplit(url).hostname != OWN_HOST, pass_own)
+        yield context
+
+
+@pytest.fixture
+def user(context, address) -> Iterator[Driver]:
+    """A user at a fresh page, in which no script fails."""
+    page = context.new_page()
+    failures: list[str] = []
+    page.on("pageerror", lambda error: failures.append(str(error)))
+    yield Driver(page).open(address)
+    page.close()
+    assert not failures
+
+
+def phrases_of(user: Driver, name: str = "phrases") -> list[str]:
+    """Return the phrases that are listed, without category and contribution."""
+    labels = user.element(name, "label").all_inner_texts()
+    return [label.strip().rsplit(" · ", 1)[0] for label in labels]
+
+
+def start_a_long_run(user: Driver) -> None:
+    """Begin a search that takes many seconds, since each text is encoded by itself."""
+    user.upload(CASTLE)
+    user.mode("best")
+    user.unfold_options()
+    user.write("min-flavors", "60")
+    user.write("chunk-size", "1")
+    user.element("generate").click()
+    expect(user.element("stop")).to_be_enabled(timeout=PATIENCE)
+
+
+# The prompt
+
+
+def test_a_picture_gives_a_prompt(user):
+    """Caption and phrases, the negative prompt, what they are near, and how long they are."""
+    user.upload(CASTLE)
+    user.element("with-negative", "input").check()
+    user.generate()
+    assert user.value("prompt").startswith("a purple castle in the snow at night, ")
+    assert "pixel art" in user.value("prompt")
+    assert "two red cats on a beach" in user.value("negative")
+    similarity = user.element("similarity")
+    expect(similarity).to_contain_text(re.compile(r"prompt 0\.\d{3}, negative prompt -?0\.\d{3}"))
+    for name in ("prompt-count", "negative-count"):
+        expect(user.element(name)).to_contain_text(re.compile(r"\b[1-9]\d?/75 tokens"))
+    listed = phrases_of(user)
+    assert {"pixel art", "at night"} <= set(listed)
+    expect(user.element("phrases", "label").first).to_contain_text(re.compile(r"· \w+ [+-]0\.\d"))
+    assert LISTS["negative"][0] in phrases_of(user, "negative-phrases")
+    expect(user.message()).to_contain_text("Demo models are in use")
+
+
+def test_the_token_count_follows_what_is_written(user):
+    """The count is that of the box, which anybody may edit."""
+    user.write("prompt", "one two three")
+    expect(user.element("prompt-count")).to_contain_text("3/75 tokens", timeout=PATIENCE)
+    user.write("prompt", ", ".join(["castle"] * 50))
+    expect(user.element("prompt-count")).to_contain_text("99/75 tokens", timeout=PATIENCE)
+
+
+def test_progress_is_shown_and_stop_keeps_what_was_found(user):
+    """A bar with the step and the time left; Stop ends the run within a second."""
+    start_a_long_run(user)
+    bar = user.element("progress").locator(".cliext-progress")
+    step = re.compile(r"Searching · \d+ of \d+ · \d+ s left")
+    expect(bar).to_contain_text(step, timeout=PATIENCE)
+    assert user.value("prompt") == ""
+    expect(user.element("generate")).to_be_disabled()
+    asked = time.monotonic()
+    user.element("stop").click()
+    expect(user.element("generate")).to_be_enabled(timeout=PATIENCE)
+    expect(user.message()).to_contain_text("Stopped: this is what had been found")
+    assert time.monotonic() - asked < 1.0
+    assert user.value("prompt").startswith("a purple castle in the snow at night")
+    expect(bar).to_have_count(0)
+
+
+def test_a_click_takes_exactly_one_phrase_out_and_another_puts_it_back(user):
+    """What the user wrote meanwhile stays, and the phrase comes back in its place."""
+    user.upload(CASTLE)
+    user.generate()
+    found = user.value("prompt")
+    phrase = user.phrase("pixel art")
+    phrase.uncheck()
+    without = found.replace(", pixel art", "", 1)
+    expect(user.box("prompt")).to_have_value(without)
+    written = "my own, " + without + ", (hill:1.2)"
+    user.write("prompt", written)
+    phrase.check()
+    expect(user.box("prompt")).to_have_value("my own, " + found + ", (hill:1.2)")
+    expect(user.element("score")).to_be_visible()
+    user.element("score").click()
+    expect(user.element("similarity")).to_contain_text(
+        re.compile(r"Similarity of picture and prompt: -?0\.\d{3}"), timeout=PATIENCE
+    )
+
+
+def test_brackets_of_phrases_are_escaped_in_our_boxes(user):
+    """The WebUIs would read plain brackets as weights."""
+    user.upload(CASTLE)
+    user.element("with-negative", "input").check()
+    user.write("caption", "a [big] castle")
+    user.generate()
+    assert user.value("prompt").startswith(r"a \[big\] castle, ")
+    assert r"castle \(1900\)" in user.value("prompt")
+    assert r"two red cats on a beach \(at sunset\)" in user.value("negative")
+    assert "castle (1900)" in phrases_of(user)
+    user.phrase("castle (1900)").uncheck()
+    expect(user.box("prompt")).not_to_have_value(re.compile("1900"))
+
+
+def test_negative_mode_writes_the_negative_box_only(user):
+    """Its text is one for the negative field."""
+    user.upload(CASTLE)
+    user.mode("negative")
+    user.generate()
+    assert "two red cats on a beach" in user.value("negative")
+    assert user.value("prompt") == ""
+    expect(user.element("phrases")).to_be_hidden()
+    expect(user.element("negative-phrases")).to_be_visible()
+
+
+def test_style_mode_takes_a_subject_in_place_of_a_caption(user):
+    """The box of the subject is there in mode style only, in which nothing is captioned."""
+    expect(user.element("subject")).to_be_hidden()
+    user.upload(CASTLE)
+    user.mode("style")
+    expect(user.element("subject")).to_be_visible(timeout=PATIENCE)
+    expect(user.element("caption")).to_be_hidden()
+    user.write("subject", "my garden")
+    user.generate()
+    assert user.value("prompt").startswith("my garden, ")
+    assert "a purple castle" not in user.value("prompt")
+
+
+def test_options_are_respected(user):
+    """One flavor at most, from the chosen categories only."""
+    user.upload(CASTLE)
+    user.unfold_options()
+    user.write("max-flavors", "1")
+    user.element("categories", "label").filter(has_text="mediums").locator("input").uncheck()
+    user.generate()
+    assert phrases_of(user) == ["in the snow"]
+
+
+def test_ctrl_enter_generates_with_what_was_just_written(user):
+    """Also from inside a box, whose last words count."""
+    user.upload(CASTLE)
+    user.box("caption").fill("a tower of my own")
+    user.box("caption").press("Control+Enter")
+    user.answered()
+    assert user.value("prompt").startswith("a tower of my own, ")
+
+
+def test_generate_is_reached_by_keyboard(user):
+    """Tab leads there, and Enter presses it."""
+    user.upload(CASTLE)
+    user.element("tabs").locator("[role=tab], :scope > .tab-nav > button").first.focus()
+    for _ in range(20):
+        user.page.keyboard.press("Tab")
+        if user.evaluate("document.activeElement.id") == "cliext-generate":
+            break
+    expect(user.element("generate")).to_be_focused()
+    user.page.keyboard.press("Enter")
+    user.answered()
+    assert user.value("prompt")
+
+
+def test_copy_buttons_fill_the_clipboard(user):
+    """Exactly what stands in the box, also after it was edited."""
+    user.write("prompt", "(castle:1.2), hill")
+    user.write("negative", r"fog \(thick\)")
+    for name, text in (("prompt", "(castle:1.2), hill"), ("negative", r"fog \(thick\)")):
+        user.element(f"copy-{name}").click()
+        user.page.wait_for_function(
+            "async text => await navigator.clipboard.readText() === text", arg=text,
+            timeout=PATIENCE,
+        )
+
+
+def test_unload_gives_the_memory_back(user):
+    """The line says how much, and that nothing is left afterwards."""
+    user.upload(CASTLE)
+    user.generate()
+    user.element("unload").click()
+    expect(user.message()).to_contain_text(re.compile(r"Unloaded: \d+ MB given back"))
+    user.element("unload").click()
+    expect(user.message()).to_contain_text("Nothing was loaded.")
+
+
+# What a picture carries
+
+
+def test_a_pictures_own_generation_data_is_shown_and_can_be_used(user, tmp_path):
+    """It comes first, before any model runs, and fills both boxes; other pictures hide it."""
+    data = (
+        "a fort, (hill:1.2)\nNegative prompt: fog, rain\n"
+        "Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 64x64"
+    )
+    info = PngInfo()
+    info.add_text("parameters", data)
+    path = tmp_path / "made.png"
+    Image.new("RGB", (64, 64), "gray").save(path, pnginfo=info)
+    expect(user.element("embedded")).to_be_hidden()
+    user.upload(path)
+    expect(user.box("parameters")).to_have_value(data, timeout=PATIENCE)
+    user.element("use-parameters").click()
+    expect(user.box("prompt")).to_have_value("a fort, (hill:1.2)")
+    expect(user.box("negative")).to_have_value("fog, rain")
+
+
+# What can go wrong
+
+
+def test_an_error_is_a_sentence_and_the_prompt_stays(user):
+    """No picture, an unknown model, a model that can't be had, a number that is none."""
+    user.write("prompt", "my own words")
+    user.element("generate").click()
+    error = user.message().locator("[role=alert]")
+    expect(error).to_contain_text("Put a picture into the box first.")
+    user.upload(CASTLE)
+    user.box("backbones").fill("ViT-L-14/opena")  # what is shown counts, without Enter too
+    user.element("generate").click()
+    expect(error).to_contain_text("Did you mean ViT-L-14/openai", timeout=PATIENCE)
+    user.name("backbones", "ViT-B-32/openai")
+    user.element("generate").click()
+    expect(error).to_contain_text(
+        re.compile("weights of ViT-B-32/openai are not on this machine"), timeout=PATIENCE
+    )
+    user.name("backbones", "demo")
+    user.unfold_options()
+    user.write("max-flavors", "many")
+    user.element("generate").click()
+    expect(error).to_contain_text("Maximum flavors must be a whole number, not 'many'.")
+    expect(user.element("generate")).to_be_enabled()
+    assert user.value("prompt") == "my own words"
+    assert user.value("negative") == ""
+
+
+def test_the_target_generator_chooses_the_backbones(user):
+    """A generator that reads with others than the chosen ones brings a warning."""
+    warning = user.element("fit").locator(".cliext-warning")
+    user.choose("generator", "SDXL")
+    expect(user.box("backbones")).to_have_value(
+        "ViT-L-14/openai + ViT-bigG-14/laion2b_s39b_b160k", timeout=PATIENCE
+    )
+    expect(warning).to_have_count(0)
+    user.name("backbones", "ViT-H-14/laion2b_s32b_b79k")
+    expect(warning).to_contain_text("SDXL reads a prompt with", timeout=PATIENCE)
+    user.choose("generator", "SD 2.x")
+    expect(warning).to_have_count(0, timeout=PATIENCE)
+
+
+# The other tabs
+
+
+def test_analyze_draws_bars_and_scores_own_texts(user):
+    """A card for each category, its nearest phrase with the longest bar; own texts in order."""
+    user.upload(CASTLE)
+    user.tab("Analyze")
+    expect(user.element("analyze-image", "img").first).to_be_visible(timeout=PATIENCE)
+    user.element("analyze").click()
+    cards = user.element("cards").locator("section")
+    expect(cards).to_have_count(5, timeout=PATIENCE)
+    assert [title.lower() for title in cards.locator("h4").all_inner_texts()] == [
+        "artists", "flavors", "mediums", "movements", "sites",
+    ]
+    expect(cards.nth(2).locator(".cliext-row").first).to_contain_text(
+        re.compile(r"pixel art\s*0\.\d{3}")
+    )
+    widths = cards.nth(2).locator(".cliext-bar").evaluate_all(
+        "bars => bars.map(bar => bar.getBoundingClientRect().width)"
+    )
+    assert widths[0] > 100
+    assert widths == sorted(widths, reverse=True)
+    assert widths[0] > widths[-1]
+    user.write("texts", "two pink umbrellas\n\na purple castle in the snow\n<b>fog</b>")
+    user.element("compare").click()
+    rows = user.element("scores").locator(".cliext-phrase")
+    expect(rows).to_have_count(3, timeout=PATIENCE)
+    assert rows.first.inner_text() == "a purple castle in the snow"
+    assert "<b>fog</b>" in rows.all_inner_texts()
+    user.write("texts", "")
+    user.element("compare").click()
+    expect(user.element("analyze-message")).to_contain_text("Write one or more texts")
+
+
+def test_models_lists_the_catalog_and_what_is_loaded(user):
+    """With size and whether it is here; Unload empties the list of the loaded ones."""
+    user.upload(CASTLE)
+    user.generate()
+    user.tab("Models")
+    tables = user.element("models-tables")
+    row = tables.locator("tr").filter(has_text="ViT-bigG-14/laion2b_s39b_b160k")
+    expect(row).to_contain_text("10.2 GB", timeout=PATIENCE)
+    expect(row).to_contain_text("SDXL")
+    expect(tables).to_contain_text("blip-large")
+    loaded = user.element("loaded")
+    expect(loaded).to_contain_text(re.compile(r"Loaded now: \d+ MB"), timeout=PATIENCE)
+    expect(loaded.locator("tbody tr")).to_have_count(2)
+    user.element("models-unload").click()
+    expect(loaded).to_contain_text("No model is loaded.", timeout=PATIENCE)
+    user.element("download").click()
+    expect(user.element("models-message")).to_contain_text("Choose a model first.")
+
+
+# Looks
+
+CONTRASTS = """
+() => {
+    // The browser itself says what a color is, whatever form it is written in.
+    const canvas = document.createElement("canvas");
+    canvas.width = canvas.height = 1;
+    const painter = canvas.getContext("2d", {willReadFrequently: true});
+    const read = (color) => {
+        painter.clearRect(0, 0, 1, 1);
+        painter.fillStyle = color;
+        painter.fillRect(0, 0, 1, 1);
+        const [r, g, b, a] = painter.getImageData(0, 0, 1, 1).data;
+        return [r, g, b, a / 255];
+    };
+    const over = (top, below) =>
+        [0, 1, 2].map((i) => top[i] * top[3] + below[i] * (1 - top[3])).concat(1);
+    const behind = (element) => {
+        const layers = [];
+        for (let one = element; one; one = one.parentElement) {
+            const style = getComputedStyle(one);
+            layers.push(read(style.backgroundColor));
+        }
+        return layers.reverse().reduce((below, top) => over(top, below), [255, 255, 255, 1]);
+    };
+    const light = ([r, g, b]) => [r, g, b]
+        .map((c) => c / 255).map((c) => c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+    const found = {};
+    const kinds = ".cliext-note, .cliext-warning, .cliext-error, .cliext-card h4, " +
+        ".cliext-phrase, .cliext-score, .cliext-progress span, .cliext-table td, " +
+        ".cliext-table th, #cliext-prompt textarea";
+    for (const element of document.querySelectorAll(kinds)) {
+        if (!element.offsetParent) { continue; }
+        const backs = [behind(element)];
+        const done = element.parentElement.querySelector(".cliext-progress-done");
+        if (done) {
+            const style = getComputedStyle(done);
+            const veil = read(style.backgroundColor);
+            veil[3] *= Number(style.opacity);
+            backs.push(over(veil, backs[0]));
+        }
+        for (const back of backs) {
+            const front = over(read(getComputedStyle(element).color), back);
+            const [low, high] = [light(front), light(back)].sort((a, b) => a - b);
+            const kind = `${element.tagName} ${element.className}`;
+            const ratio = (high + 0.05) / (low + 0.05);
+            found[kind] = Math.min(found[kind] ?? 99, ratio);
+        }
+    }
+    return found;
+}
+"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_all_text_can_be_read(user, address, theme):
+    """Notes, warnings, errors, cards, tables and progress stand out by 4.5 to 1 or more."""
+    user.open(f"{address}/?__theme={theme}")
+    dark = user.evaluate("document.body.matches('.dark') || !!document.querySelector('.dark')")
+    assert dark == (theme == "dark")
+    seen: dict[str, float] = {}
+
+    def look() -> None:
+        for kind, ratio in user.evaluate(CONTRASTS).items():
+            seen[kind] = min(ratio, seen.get(kind, ratio))
+
+    user.element("generate").click()
+    expect(user.message().locator("[role=alert]")).to_be_visible()
+    user.choose("generator", "SD 2.x")
+    expect(user.box("backbones")).to_have_value(re.compile("ViT-H-14"), timeout=PATIENCE)
+    user.name("backbones", "ViT-L-14/openai")
+    expect(user.element("fit").locator(".cliext-warning")).to_be_visible(timeout=PATIENCE)
+    look()
+    user.name("backbones", "demo")
+    start_a_long_run(user)
+    expect(user.element("progress").locator(".cliext-progress")).to_be_visible(timeout=PATIENCE)
+    look()
+    user.element("stop").click()
+    user.ended()
+    look()
+    user.tab("Analyze")
+    expect(user.element("analyze-image", "img").first).to_be_visible(timeout=PATIENCE)
+    user.element("analyze").click()
+    expect(user.element("cards").locator("section").first).to_be_visible(timeout=PATIENCE)
+    look()
+    user.tab("Models")
+    expect(user.element("models-tables").locator("table").first).to_be_visible(timeout=PATIENCE)
+    look()
+    words = " ".join(seen)
+    for kind in ("note", "warning", "error", "phrase", "score", "SPAN", "H4", "TD", "TEXTAREA"):
+        assert kind in words
+    assert {kind: ratio for kind, ratio in seen.items() if ratio < 4.5} == {}
+
+
+def test_nothing_has_to_be_scrolled_sideways(user):
+    """Neither on a phone nor on wide screens, in any tab, with an answer shown."""
+    user.upload(CASTLE)
+    user.element("with-negative", "input").check()
+    user.generate()
+    user.unfold_options()
+    for tab, ready in (("Prompt", "generate"), ("Analyze", "analyze"), ("Models", "download")):
+        user.tab(tab)
+        expect(user.element(ready)).to_be_visible(timeout=PATIENCE)
+        if tab == "Analyze":
+            expect(user.element("analyze-image", "img").first).to_be_visible(timeout=PATIENCE)
+            user.element("analyze").click()
+            expect(user.element("cards").locator("section").first).to_be_visible(timeout=PATIENCE)
+        for width in (1920, 1280, 390):
+            user.page.set_viewport_size({"width": width, "height": 900})
+            expect(user.element(ready)).to_be_in_viewport(ratio=0)
+            user.page.wait_for_function(
+                "width => document.documentElement.scrollWidth <= width", arg=width, timeout=5000
+            )
+            box = user.element(ready).bounding_box()
+            assert box is not None
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= width
+
+
+def test_the_page_asks_nobody_else(user, foreign_hosts):
+    """All that it needs comes from this machine; the rest is what Gradio itself asks for."""
+    user.upload(CASTLE)
+    user.generate()
+    assert foreign_hosts <= GRADIOS_OWN_HOSTS
+    style = Path(browser.REPOSITORY, "style.css").read_text(encoding="utf-8")
+    assert "http" not in style
