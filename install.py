@@ -5,7 +5,6 @@ the WebUI starts, and our tab says what is missing.
 """
 
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -28,15 +27,6 @@ LONGEST_SECONDS = 900
 def missing():
     """Return the requirements of the modules that are not there; imports none of them."""
     return [requirement for module, requirement in NEEDED.items() if find_spec(module) is None]
-
-
-def is_switched_off():
-    """Say whether the WebUI was told to install nothing."""
-    try:
-        flags = shlex.split(os.environ.get("COMMANDLINE_ARGS", ""))
-    except ValueError:
-        return False
-    return "--skip-install" in flags
 
 
 def installed():
@@ -75,7 +65,7 @@ def install(requirements):
 def main():
     """Install what is missing; say one sentence about it, or nothing where nothing is."""
     requirements = missing()
-    if not requirements or is_switched_off():
+    if not requirements:
         return
     names = ", ".join(requirements)
     try:

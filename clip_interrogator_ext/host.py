@@ -58,6 +58,9 @@ class Host(Protocol):
     def off_device(self, network: Any) -> None:
         """Let go of a network that leaves the device; it is moved to the CPU afterwards."""
 
+    def make_room(self) -> None:
+        """Free all the memory of the device that can be freed: a run is tried once more."""
+
     def count_tokens(self, text: str) -> tuple[int, int] | None:
         """Return (tokens of a text, of how many) as the loaded generator counts, or None."""
 
@@ -116,6 +119,9 @@ class StandaloneHost:
 
     def off_device(self, network: Any) -> None:
         """Do nothing: nobody keeps account of networks."""
+
+    def make_room(self) -> None:
+        """Do nothing: there is nobody else here."""
 
     def count_tokens(self, text: str) -> tuple[int, int] | None:  # noqa: ARG002
         """Return None: there is no generator here."""

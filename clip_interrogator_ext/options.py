@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -128,3 +129,29 @@ class InterrogateOptions:
             )
         if self.categories is not None and not self.categories and self.mode != "caption":
             raise BadOption("categories", "Name at least one category of phrases.")
+
+
+def interrogate_options(value: Callable[[str], Any], **asked: Any) -> InterrogateOptions:
+    """Return what is asked about a picture; `value` says what is chosen for a setting's key."""
+    return InterrogateOptions(
+        pool_size=value("pool_size"),
+        min_flavors=value("min_flavors"),
+        max_flavors=value("max_flavors"),
+        token_budget=value("token_budget"),
+        captioning=CaptionOptions(
+            beams=value("caption_beams"),
+            min_length=value("caption_min_length"),
+            max_length=value("caption_max_length"),
+        ),
+        **asked,
+    )
+
+
+def model_options(value: Callable[[str], Any], backbones: tuple[str, ...]) -> ModelOptions:
+    """Return which networks answer; `value` says what is chosen for a setting's key."""
+    return ModelOptions(
+        backbones=backbones,
+        captioner=value("captioner"),
+        chunk_size=value("chunk_size"),
+        low_memory=value("low_memory"),
+    )

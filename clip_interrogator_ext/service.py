@@ -95,7 +95,7 @@ class Service:
         self.host: Host = StandaloneHost() if host is None else host
         self.use_folders(cache_dir, lists_dir)
         self._interrogator: Interrogator | None = None
-        self._made_of: tuple[ModelOptions, Path, Path | None] | None = None
+        self._made_of: tuple[object, ...] = ()
         self._runs: list[_Run] = []
         self._runs_lock = threading.Lock()
         self._smaller: dict[ModelOptions, ModelOptions] = {}  # after memory ran out once
@@ -230,6 +230,7 @@ class Service:
         """Let go of all networks and give their memory back; waits for the running task."""
         with self.host.exclusive("unload"):
             self._close()
+            self._smaller.clear()
 
     def _run(
         self,
@@ -239,7 +240,7 @@ class Service:
         work: Callable[[Interrogator, Progress], Answer],
     ) -> Answer:
         asked = models or ModelOptions()
-        self._require_known_places(asked)
+        self._require_allowed(asked)
         with self._announced(kind, task) as run, self.host.exclusive(run.task):
             run.running = True
             tick = self._tick_of(run)
@@ -263,6 +264,7 @@ class Service:
         except OutOfMemory:
             smaller = replace(models, chunk_size=max(1, models.chunk_size // _SMALLER))
             log.warning("Memory ran out; trying once more with chunks of %d.", smaller.chunk_size)
+            self.host.make_room()
         with self._closed_on_failure():
             answer = work(self._engine(smaller, tick), tick)
         self._smaller[asked] = smaller
@@ -293,18 +295,31 @@ class Service:
                 "Start it with --enable-insecure-extension-access to allow it."
             )
 
-    def _require_known_places(self, models: ModelOptions) -> None:
-        """Refuse paths outside the models folders to whoever may not name them."""
+    def _require_allowed(self, models: ModelOptions) -> None:
+        """Refuse to strangers paths outside the models folders, and what would be downloaded.
+
+        What the owner has chosen in the settings is open to all.
+        """
         if self.host.trusted:
             return
-        for name in (*models.backbones, models.captioner):
+        open_to_all = {catalog.DEMO, catalog.NO_CAPTIONER, *self.host.chosen_models}
+        for name in {*models.backbones, models.captioner} - open_to_all:
             _, equals, file = name.partition("=")
-            known = {*catalog.CAPTIONERS, catalog.DEMO, catalog.NO_CAPTIONER}
-            if name in known | self.host.chosen_models or not (equals or is_folder(name)):
-                continue
-            path = as_path(file if equals else name).resolve()
-            if not any(path.is_relative_to(folder.resolve()) for folder in self.host.models_dirs):
-                self._require_trust("Naming a path outside the models folders")
+            if name not in catalog.CAPTIONERS and (equals or is_folder(name)):
+                path = as_path(file if equals else name).resolve()
+                if not any(path.is_relative_to(one.resolve()) for one in self.host.models_dirs):
+                    self._require_trust("Naming a path outside the models folders")
+            elif self.place(name) is None:
+                self._require_trust(f"{name} is not on this machine, and downloading models")
+
+    def without_paths(self, text: str) -> str:
+        """Return a text without this machine's folders, for whoever may not know them."""
+        if not self.host.trusted:
+            for folder in self.host.models_dirs:
+                text = text.replace(str(folder), "(models folder)")
+            home = str(as_path("~"))
+            text = text.replace(home, "~") if len(home) > 1 else text
+        return text
 
     @contextmanager
     def _closed_on_failure(self) -> Iterator[None]:
@@ -323,7 +338,10 @@ class Service:
         from clip_interrogator_ext.interrogator import Interrogator
         from clip_interrogator_ext.vocabulary.tables import PhraseStore
 
-        made_of = (models, self._cache_dir, self._lists_dir)
+        host = self.host
+        made_of = (
+            models, self._cache_dir, self._lists_dir, host.device, host.dtype, host.models_dirs
+        )
         if self._interrogator is None or self._made_of != made_of:
             self._close()
             store = PhraseStore(self._cache_dir / "vectors")

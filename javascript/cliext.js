@@ -35,6 +35,9 @@ document.addEventListener("keydown", (event) => {
     for (const name of ["generate", "analyze"]) {
         const button = cliext_element(name);
         if (cliext_is_shown(button)) {
+            if (event.repeat || button.disabled) {
+                return;
+            }
             // A box that is being written in hands over its text when it is left.
             document.activeElement?.blur?.();
             window.setTimeout(() => button.click(), 50);

@@ -63,13 +63,6 @@ def test_only_what_is_missing_is_asked_for(script, pip, monkeypatch, capsys):
     assert capsys.readouterr().out == "Interrogator: installed no-such-package>=1.\n"
 
 
-def test_an_installation_that_is_switched_off(script, pip, monkeypatch, capsys):
-    monkeypatch.setitem(script.NEEDED, "no_such_module", "no-such-package")
-    monkeypatch.setenv("COMMANDLINE_ARGS", "--api --skip-install")
-    script.main()
-    assert pip == [] and capsys.readouterr().out == ""
-
-
 @pytest.mark.parametrize(
     "error",
     [

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clip_interrogator_ext import InterrogateOptions, ModelOptions, Service, StandaloneHost
-from clip_interrogator_ext.errors import InterrogatorError, Interrupted, NotAllowed
+from clip_interrogator_ext.errors import InterrogatorError, Interrupted, NotAllowed, OutOfMemory, UnknownModel
 
 pytestmark = pytest.mark.hosts
 
@@ -184,6 +184,10 @@ def test_strangers_may_not_name_paths_or_change_files(
         service.interrogate(picture, FAST, models)
     with pytest.raises(NotAllowed, match="outside"):
         service.similarity(picture, ["x"], ModelOptions(("ViT-B-32=/etc/passwd",), "none"))
+    with pytest.raises(NotAllowed, match="ViT-B-32/openai is not on this machine, and downloading"):
+        service.interrogate(picture, FAST, ModelOptions(("ViT-B-32/openai",), "none"))
+    with pytest.raises(UnknownModel):
+        service.interrogate(picture, FAST, ModelOptions(("ViT-B-32/opneai",), "none"))
     with pytest.raises(NotAllowed, match="Downloading models is switched off"):
         service.download("ViT-B-32/openai")
     with pytest.raises(NotAllowed, match="Deleting models is switched off"):
@@ -213,3 +217,32 @@ def test_tokens_are_counted_by_the_generator_or_by_clip(service, host, monkeypat
     assert service.count_tokens("a red cat, on a beach") == (7, 75)
     monkeypatch.setattr(host, "count_tokens", lambda text: (len(text), 150))
     assert service.count_tokens("abc") == (3, 150)
+
+
+def test_another_device_is_used_at_the_next_run(service, host, models, picture, monkeypatch):
+    """The networks are loaded anew for it."""
+    service.interrogate(picture, FAST, models)
+    before = service._interrogator
+    service.interrogate(picture, FAST, models)
+    assert service._interrogator is before
+    monkeypatch.setattr(host, "device", None)
+    service.interrogate(picture, FAST, models)
+    assert service._interrogator is not before
+
+
+def test_networks_that_never_reached_the_device_are_let_go_too(
+    service, host, models, picture, monkeypatch
+):
+    """Memory runs out while the host makes room: it is asked for all it has, then told."""
+    asked_for_room = []
+
+    def no_room(network: object, size_bytes: int) -> None:
+        raise MemoryError("out of memory")
+
+    monkeypatch.setattr(host, "on_device", no_room)
+    monkeypatch.setattr(host, "make_room", lambda: asked_for_room.append(True), raising=False)
+    with pytest.raises(OutOfMemory):
+        service.interrogate(picture, FAST, models)
+    assert asked_for_room == [True]
+    assert len({id(network) for network in host.left}) == 2  # the first's and the retry's
+    assert service.status().loaded == ()

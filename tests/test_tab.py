@@ -13,9 +13,9 @@ gr = pytest.importorskip("gradio")
 
 from clip_interrogator_ext import catalog
 from clip_interrogator_ext.errors import BadOption, BrokenModel
-from clip_interrogator_ext.faces.tab import asking, build, elements
-from clip_interrogator_ext.faces.tab.prompt import _toggled
-from clip_interrogator_ext.faces.tab.running import Running, stop_all
+from clip_interrogator_ext.faces.tab import asking, build, components, elements
+from clip_interrogator_ext.faces.tab.prompt import Memory, _toggled
+from clip_interrogator_ext.faces.tab.running import Running, follow, stop
 from clip_interrogator_ext.faces.tab.surroundings import Surroundings, Target
 from clip_interrogator_ext.host import StandaloneHost
 from clip_interrogator_ext.options import InterrogateOptions, ModelOptions
@@ -221,10 +221,22 @@ def test_a_backbone_of_nobody_is_custom():
 def test_phrases_follow_their_checkboxes():
     """Several may change at once; what was written stays."""
     found = ["one", "two", "three"]
-    text = _toggled("mine, one, two, three", ["1"], ["0", "1", "2"], found)
-    assert text == "mine, two"
-    assert _toggled(text, ["0", "1", "2"], ["1"], found) == "mine, one, two, three"
-    assert _toggled("mine", ["0"], ["0"], found) == "mine"
+    memory = _toggled("mine, one, two, three", ["1"], Memory(("0", "1", "2")), found)
+    assert memory.made == "mine, two"
+    memory = _toggled(memory.made, ["0", "1", "2"], memory, found)
+    assert memory.made == "mine, one, two, three"
+    assert _toggled("mine", ["0"], Memory(("0",)), found).made == "mine"
+
+
+def test_a_click_that_comes_before_the_answer_to_another_counts_too():
+    """It brings the text from before both, in either direction."""
+    found, text = ["one", "two"], "mine, one, two"
+    first = _toggled(text, ["1"], Memory(("0", "1")), found)
+    second = _toggled(text, [], first, found)
+    assert second.made == "mine"
+    third = _toggled("mine", ["0"], second, found)
+    fourth = _toggled("mine", ["0", "1"], third, found)
+    assert fourth.made == text
 
 
 # Runs
@@ -295,7 +307,7 @@ def test_a_run_that_waits_can_be_stopped_at_once(service):
         steps = iter(running)
         while next(steps) is None:
             pass
-        stop_all(service)
+        stop(service, running.task)
         asked = time.monotonic()
         assert [run for run in steps if run is None] == []
         assert time.monotonic() - asked < 1
@@ -305,10 +317,48 @@ def test_a_run_that_waits_can_be_stopped_at_once(service):
 
 
 def test_stop_leaves_the_runs_of_others_alone(service):
-    """Those of the routes were not started from a page."""
-    with service._announced("interrogate", "task(api)"):
-        stop_all(service)
-        assert not service.status().runs[0].stopping
+    """A page stops its own; loaded anew it stops those of pages, never those of the routes."""
+    mine, other = Running(service, str).task, Running(service, str).task
+    with service._announced("interrogate", "task(api)"), service._announced("interrogate", mine), \
+            service._announced("interrogate", other):
+        stop(service, mine)
+        assert [run.stopping for run in service.status().runs] == [False, True, False]
+        stop(service, "")
+        assert [run.stopping for run in service.status().runs] == [False, True, True]
+
+
+def test_a_run_can_be_followed_from_a_page_loaded_anew(service):
+    """Until it has ended; where none runs, nothing is shown."""
+    assert list(follow(service)) == []
+    task = Running(service, str).task
+    with service._announced("interrogate", task):
+        seen = follow(service)
+        assert next(seen).task == task
+    assert list(seen) == []
+
+
+def test_strangers_are_told_no_folders(service, tmp_path):
+    """Of the machine's, as in the routes."""
+    service.host.trusted, service.host.models_dirs = False, (tmp_path,)
+
+    def work(task: str) -> str:
+        raise BrokenModel(f"{tmp_path}/model is broken.")
+
+    running = Running(service, work)
+    list(running)
+    assert running.failure == "(models folder)/model is broken."
+
+
+def test_without_streams_the_last_step_is_shown():
+    """Where Gradio has no queue, its generators can't be used."""
+
+    def steps(value: int):
+        yield value
+        yield value + 1
+
+    plain = components._plain(steps, streams=False)
+    assert plain(1) == 2
+    assert list(components._plain(steps, streams=True)(1)) == [1, 2]
 
 
 # The page

@@ -17,6 +17,7 @@ import torch
 
 from clip_interrogator_ext import catalog
 from clip_interrogator_ext.errors import BadOption, Interrupted
+from clip_interrogator_ext.options import interrogate_options, model_options
 from clip_interrogator_ext.settings import SETTINGS
 
 pytestmark = pytest.mark.hosts
@@ -310,6 +311,22 @@ def test_models_folders(webui, host, monkeypatch):
     assert host.models_dirs == (Path("/mine"), Path("/clip"), models / "CLIP", models / "BLIP")
 
 
+def test_strangers_can_not_name_places_in_the_settings(webui, host, monkeypatch):
+    """What the owner had set at the start holds, for whatever names a place; the rest changes."""
+    webui.opts.data["clip_interrogator_ext_models_dir"] = "/owner"
+    settings = webui.ours("settings")
+    settings.remember()
+    monkeypatch.setattr(webui.flags, "disable_extension_access", True)
+    changed = {"models_dir": "/", "clip": "ViT-L-14=/etc/passwd", "captioner": "/", "mode": "fast"}
+    for key, value in changed.items():
+        webui.opts.data[f"clip_interrogator_ext_{key}"] = value
+    assert settings.setting("models_dir") == "/owner"
+    assert settings.setting("clip") == SETTINGS["clip"].default
+    assert settings.setting("captioner") == SETTINGS["captioner"].default
+    assert settings.setting("mode") == "fast"
+    assert host.chosen_models == {SETTINGS["clip"].default, SETTINGS["captioner"].default}
+
+
 def test_trust_follows_the_webuis_flag(webui, host, monkeypatch):
     assert host.trusted
     monkeypatch.setattr(webui.flags, "disable_extension_access", True)
@@ -459,6 +476,33 @@ def test_forge_follows_a_change_of_the_device(forge_gpu):
         with host.on_device(network, GB):
             loaded = [str(one.model.load_device) for one in manager.current_loaded_models]
             assert loaded == [device]
+
+
+def test_forge_is_told_the_device_by_the_name_it_uses(forge_gpu, monkeypatch):
+    """It evicts only what lies on a device of the very same name."""
+    host, network = forge_gpu.ours("host").WebuiHost(), Network()
+    manager = importlib.import_module("backend.memory_management")
+    monkeypatch.setattr(manager, "_device", torch.device("cuda:0"))
+    forge_gpu.opts.data["clip_interrogator_ext_device"] = "cuda"
+    with host.on_device(network, GB):
+        [loaded] = manager.current_loaded_models
+    assert str(loaded.model.load_device) == "cuda:0"
+
+
+def test_a_second_try_gets_all_the_room_there_is(small_gpu):
+    """The checkpoint leaves even where there seemed to be room, and comes back."""
+    host = small_gpu.ours("host").WebuiHost()
+    with host.exclusive("x"):
+        with host.on_device(Network(), GB // 2):
+            assert moves(small_gpu) == []
+        host.make_room()
+        assert moves(small_gpu) == ["checkpoint to cpu"]
+    assert moves(small_gpu) == ["checkpoint to cpu", "checkpoint to device"]
+
+
+def test_a_second_try_in_forge_unloads_everything(forge_gpu):
+    forge_gpu.ours("host").WebuiHost().make_room()
+    assert "unload all" in forge_gpu.events
 
 
 # The loaded checkpoint
@@ -898,12 +942,10 @@ def test_the_webuis_interrupt_ends_a_run(webui, picture):
         webui.state.interrupt()
 
     service.host.progress = stop
-    requests = webui.ours("requests")
     setting = webui.ours("settings").setting
     try:
         answer = service.interrogate(
-            picture, requests.interrogate_options(setting, "best"),
-            requests.model_options(setting, "demo"),
+            picture, interrogate_options(setting, mode="best"), model_options(setting, ("demo",)),
         )
     except Interrupted:
         pass
@@ -939,14 +981,6 @@ def test_a_neighbour_is_named(webui, tmp_path):
         listed[:] = [extension(ROOT), extension(tmp_path / name)]
         [sentence] = notices.notices()
         assert name in sentence and "Disable one of them in the Extensions tab" in sentence
-
-
-def test_routes_that_were_taken_are_told_of(webui):
-    notices = webui.ours("notices")
-    notices.look_at_routes(SimpleNamespace(routes=[SimpleNamespace(path="/interrogator/prompt")]))
-    assert "/interrogator/prompt" in next(iter(notices.notices()))
-    notices.look_at_routes(SimpleNamespace(routes=[]))
-    assert list(notices.notices()) == []
 
 
 def test_an_update_asks_for_a_restart(webui, monkeypatch):

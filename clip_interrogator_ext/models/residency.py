@@ -123,10 +123,10 @@ class Residency:
         if self._low_memory:
             for other in [one for one in self._resident if one is not network]:
                 self.send_away(other)
+        if network not in self._resident:
+            self._resident.append(network)  # first, so that a failure below is cleared up too
         with memory_errors(), self._host.on_device(network.module, size_bytes(network.module)):
             network.module.to(self.device)
-            if network not in self._resident:
-                self._resident.append(network)
             yield
 
     def send_away(self, network: Network) -> None:

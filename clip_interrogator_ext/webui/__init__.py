@@ -75,10 +75,10 @@ def image_to_prompt(image: Image.Image, mode: str, clip_model_name: str) -> str:
 
     Raises an InterrogatorError.
     """
-    from clip_interrogator_ext.webui import requests
+    from clip_interrogator_ext.options import interrogate_options, model_options
 
-    options = requests.interrogate_options(settings.setting, mode)
-    models = requests.model_options(settings.setting, clip_model_name)
+    options = interrogate_options(settings.setting, mode=mode)
+    models = model_options(settings.setting, (clip_model_name,))
     return service().interrogate(image, options, models).text
 
 
@@ -92,6 +92,7 @@ def _use_folders() -> None:
 
 
 def _on_ui_settings() -> None:
+    settings.remember()
     settings.add_section(on_folders_changed=_use_folders)
     _use_folders()
 
@@ -105,7 +106,6 @@ def _on_ui_tabs() -> list[tuple[gr.Blocks, str, str]]:
 def _on_app_started(_page: Any, app: Any) -> None:
     """Add our routes to the FastAPI app; `_page` is None where the WebUI runs without one."""
     from clip_interrogator_ext.faces import api
-    from clip_interrogator_ext.webui import login, notices
+    from clip_interrogator_ext.webui import login
 
-    notices.look_at_routes(app)
     api.add_routes(app, service(), allowed=login.guard(), setting=settings.setting)

@@ -42,6 +42,12 @@ class Automatic1111:
         """Do nothing but forget: the host keeps no account of our networks."""
         self._made_room_for.discard(network)
 
+    def make_room(self, device: str) -> None:
+        """Send the checkpoint away, wherever our own reckoning of the room was wrong."""
+        checkpoint = self.checkpoint()
+        if checkpoint is not None and _is_on(checkpoint, torch.device(device)):
+            self._send_away(checkpoint)
+
     def end_run(self) -> None:
         """Bring the checkpoint back to its device, if it had to leave."""
         networks = list(self._made_room_for)
@@ -68,14 +74,20 @@ class Automatic1111:
         if checkpoint is None:
             return
         if lowvram.is_enabled(checkpoint):
+            self._send_away(checkpoint)
+            return
+        is_there = _is_on(network, device)
+        needed = _WORKING_BYTES + (0 if is_there else size_bytes)
+        if device.type == "cuda" and _free_bytes(device) < needed and _is_on(checkpoint, device):
+            self._send_away(checkpoint)
+
+    def _send_away(self, checkpoint: Any) -> None:
+        if lowvram.is_enabled(checkpoint):
             lowvram.send_everything_to_cpu()
             devices.torch_gc()
             return
-        is_there = any(one.device.type == device.type for one in network.parameters())
-        needed = _WORKING_BYTES + (0 if is_there else size_bytes)
-        if device.type == "cuda" and _free_bytes(device) < needed and _is_on(checkpoint, device):
-            self._sent_away = checkpoint  # first: a failure below may leave it half moved
-            sd_models.send_model_to_cpu(checkpoint)
+        self._sent_away = checkpoint  # first: a failure below may leave it half moved
+        sd_models.send_model_to_cpu(checkpoint)
 
 
 def _free_bytes(device: torch.device) -> int:
@@ -85,5 +97,7 @@ def _free_bytes(device: torch.device) -> int:
     return int(free) + int(unused)
 
 
-def _is_on(checkpoint: Any, device: torch.device) -> bool:
-    return any(one.device.type == device.type for one in checkpoint.parameters())
+def _is_on(network: Any, device: torch.device) -> bool:
+    """Say whether any part of a network is on a GPU; "cuda" without a number is the first."""
+    places = {(one.device.type, one.device.index or 0) for one in network.parameters()}
+    return device.type != "cpu" and (device.type, device.index or 0) in places

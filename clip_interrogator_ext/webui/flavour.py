@@ -25,6 +25,9 @@ class Flavour(Protocol):
     def off_device(self, network: Any) -> None:
         """Let go of a network that leaves the device."""
 
+    def make_room(self, device: str) -> None:
+        """Free all the memory of a device that can be freed until the end of the run."""
+
     def end_run(self) -> None:
         """Put back what was moved out of our way since the last end of a run."""
 

@@ -37,7 +37,7 @@ class Forge:
         if device == "cpu":
             yield
             return
-        patcher = self._patcher(network, torch.device(device))
+        patcher = self._patcher(network, _as_forge_names_it(torch.device(device)))
         # Nobody else loads anything while we hold the queue, and Forge prints at each call.
         if id(network) not in self._loaded_in_this_run or not _is_loaded(patcher):
             memory_management.load_models_gpu([patcher], memory_required=_WORKING_BYTES)
@@ -50,6 +50,11 @@ class Forge:
         patcher = self._patchers.pop(id(network), None)
         if patcher is not None:
             memory_management.unload_model_clones(patcher)
+
+    def make_room(self, device: str) -> None:
+        """Have Forge unload everything."""
+        if device != "cpu":
+            memory_management.unload_all_models()
 
     def end_run(self) -> None:
         """Do nothing but forget: Forge brings back by itself what it evicted."""
@@ -76,6 +81,12 @@ class Forge:
             )
             self._patchers[id(network)] = patcher
         return patcher
+
+
+def _as_forge_names_it(device: torch.device) -> torch.device:
+    """Return a device with its number: Forge evicts only for a device of the very same name."""
+    its_own: torch.device = memory_management.get_torch_device()
+    return its_own if device.index is None and device.type == its_own.type else device
 
 
 def _is_loaded(patcher: Any) -> bool:

@@ -92,8 +92,12 @@ class WebuiHost:
             yield
 
     def off_device(self, network: Any) -> None:
-        """Let go of a network, and have the WebUI give unused memory back to the device."""
+        """Let go of a network."""
         self._flavour.off_device(network)
+
+    def make_room(self) -> None:
+        """Free all the memory of the device that the WebUI can do without for now."""
+        self._flavour.make_room(self.device)
         devices.torch_gc()
 
     def count_tokens(self, text: str) -> tuple[int, int] | None:

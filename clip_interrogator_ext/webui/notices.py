@@ -15,7 +15,6 @@ import clip_interrogator_ext
 
 PACKAGE = Path(clip_interrogator_ext.__file__).parent
 OURS = PACKAGE.parent
-_OUR_ROUTE = "/interrogator/prompt"
 
 # What the engine imports, and what brings it.
 PACKAGES = {
@@ -28,18 +27,10 @@ PACKAGES = {
     "tqdm": "tqdm",
 }
 
-_route_was_taken = False
-
 
 def notices() -> Sequence[str]:
     """Return one sentence for each thing that is not as it should be."""
     return [sentence for sentence in (_neighbours(), _restart(), _missing()) if sentence]
-
-
-def look_at_routes(app: Any) -> None:
-    """Remember whether somebody has our routes already; called before we add ours."""
-    global _route_was_taken
-    _route_was_taken = any(getattr(route, "path", "") == _OUR_ROUTE for route in app.routes)
 
 
 def _neighbours() -> str | None:
@@ -48,11 +39,6 @@ def _neighbours() -> str | None:
         return (
             f"The extension {' and '.join(names)} offers the same tab and routes as this one. "
             "Disable one of them in the Extensions tab."
-        )
-    if _route_was_taken:
-        return (
-            f"Another extension answers at {_OUR_ROUTE}. Disable it or this one in the "
-            "Extensions tab."
         )
     return None
 

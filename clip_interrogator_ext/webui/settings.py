@@ -9,13 +9,18 @@ import gradio as gr
 from modules import shared
 
 from clip_interrogator_ext import catalog
+from clip_interrogator_ext.host import is_folder
 from clip_interrogator_ext.settings import SETTINGS, Setting
 
 SECTION = ("clip_interrogator_ext", "Interrogator")
 _FOLDERS = ("cache_dir", "lists_dir")
 _PLACES = ("device", "models_dir", *_FOLDERS)
 """What says where things are on this machine, which the WebUI lets its owner lock."""
+_MODELS = ("clip", "captioner")
 _WIDEST_SLIDER = 512
+
+_at_start: dict[str, Any] = {}
+"""What the owner had set before strangers could reach the settings page."""
 
 _SUGGESTIONS = {
     "clip": (*catalog.BACKBONES, catalog.DEMO),
@@ -32,9 +37,24 @@ def setting(key: str) -> Any:
     """Return a setting's value now: its default where it was never set or can't be used."""
     row = SETTINGS[key]
     value = shared.opts.data.get(option_key(key))
+    if shared.cmd_opts.disable_extension_access and _names_a_place(key, value):
+        value = _at_start.get(key)
     if isinstance(value, str) and not row.choices:
         value = value.strip() or None
     return row.default if value is None else _checked(row, value)
+
+
+def remember() -> None:
+    """Take note of the settings as they are when the WebUI starts."""
+    for key in SETTINGS:
+        _at_start.setdefault(key, shared.opts.data.get(option_key(key)))
+
+
+def _names_a_place(key: str, value: Any) -> bool:
+    """Say whether a setting's value is a place on this machine, which only its owner may set."""
+    return key in _PLACES or (
+        key in _MODELS and isinstance(value, str) and ("=" in value or is_folder(value))
+    )
 
 
 def add_section(on_folders_changed: Callable[[], None]) -> None:

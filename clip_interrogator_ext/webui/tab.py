@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 import gradio as gr
+from modules import shared
 
 from clip_interrogator_ext.webui import receiving, sending
 from clip_interrogator_ext.webui.notices import notices
@@ -32,7 +33,11 @@ def _build(service: Service) -> gr.Blocks:
     from clip_interrogator_ext.faces import tab
     from clip_interrogator_ext.faces.tab.surroundings import Surroundings
 
-    surroundings = Surroundings(setting=setting, notices=notices, targets=sending.targets())
+    surroundings = Surroundings(
+        setting=setting, notices=notices, targets=sending.targets(),
+        # A flag of AUTOMATIC1111's.
+        streams=not getattr(shared.cmd_opts, "no_gradio_queue", False),
+    )
     page: gr.Blocks
     page, boxes = tab.build(service, surroundings)
     with page:

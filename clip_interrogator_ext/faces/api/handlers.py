@@ -22,7 +22,6 @@ from clip_interrogator_ext.faces.api.messages import (
 from clip_interrogator_ext.faces.api.questions import ANALYZE, NOTHING, PROMPT, SIMILARITY, Question
 from clip_interrogator_ext.faces.api.route import Route
 from clip_interrogator_ext.faces.api.turnstile import WAITING_LIMIT, turnstile_of
-from clip_interrogator_ext.host import as_path
 
 if TYPE_CHECKING:
     from fastapi import Request
@@ -47,15 +46,6 @@ class Api:
         # While the WebUI generates a picture, whoever has the turn waits as well.
         waiting = {run.task for run in self.service.status().runs if not run.running}
         return WAITING_LIMIT + (holder is None or holder.task not in waiting)
-
-    def without_paths(self, text: str) -> str:
-        """Return a text without the server's folders, for whoever may not know them."""
-        if not self.service.host.trusted:
-            for folder in self.service.host.models_dirs:
-                text = text.replace(str(folder), "(models folder)")
-            home = str(as_path("~"))
-            text = text.replace(home, "~") if len(home) > 1 else text
-        return text
 
     def routes(self) -> list[Route]:
         """Return all routes."""
@@ -135,7 +125,7 @@ class Api:
         in_line = [place.seen() for place in waiting if place.task]
         status["runs"] = [*status["runs"], *in_line]
         for network in status["loaded"]:
-            network["name"] = self.without_paths(network["name"])
+            network["name"] = self.service.without_paths(network["name"])
         return finite({**status, "waiting": len(waiting)})
 
     def prompt(self, question: Question = PROMPT) -> Any:

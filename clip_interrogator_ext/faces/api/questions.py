@@ -21,7 +21,12 @@ from clip_interrogator_ext.faces.api.messages import (
     SimilarityRequest,
 )
 from clip_interrogator_ext.images import decode_base64
-from clip_interrogator_ext.options import CaptionOptions, InterrogateOptions, ModelOptions
+from clip_interrogator_ext.options import (
+    InterrogateOptions,
+    ModelOptions,
+    interrogate_options,
+    model_options,
+)
 from clip_interrogator_ext.settings import SETTINGS
 
 if TYPE_CHECKING:
@@ -76,21 +81,13 @@ def _read_nothing(request: ReadRequest) -> None:
 
 def _read_prompt(request: ReadRequest, asked: PromptRequest) -> Question:
     value = _values(request, asked)
-    options = InterrogateOptions(
+    options = interrogate_options(
+        value,
         mode=asked.mode,
         negative=asked.negative,
         caption=asked.caption,
         subject=asked.subject,
         categories=None if asked.categories is None else tuple(asked.categories),
-        pool_size=value("pool_size"),
-        min_flavors=value("min_flavors"),
-        max_flavors=value("max_flavors"),
-        token_budget=value("token_budget"),
-        captioning=CaptionOptions(
-            beams=value("caption_beams"),
-            min_length=value("caption_min_length"),
-            max_length=value("caption_max_length"),
-        ),
     )
     return _question(request, asked, "interrogate", options=options, escape=asked.escape)
 
@@ -111,15 +108,9 @@ def _question(request: ReadRequest, asked: PictureRequest, kind: str, **more: An
     """Build the options first and open the picture last, which takes longest."""
     value = _values(request, asked)
     _name(request.place, kind, asked.task)
-    models = ModelOptions(
-        backbones=tuple(
-            [asked.clip_model_name] if asked.clip_model_names is None else asked.clip_model_names
-        ),
-        # The setting's where none can be named, so that it stays loaded for the next prompt.
-        captioner=value("captioner"),
-        chunk_size=value("chunk_size"),
-        low_memory=value("low_memory"),
-    )
+    names = asked.clip_model_names
+    # Where no captioner can be named it is the setting's, so that it stays loaded.
+    models = model_options(value, (asked.clip_model_name,) if names is None else tuple(names))
     return Question(decode_base64(asked.image), models, request.place, **more)
 
 

@@ -88,7 +88,7 @@ class Route(APIRoute):
                 return await inner(read)
         except InterrogatorError as error:
             refusal = refusal_of(error, content)
-            refusal.args = (self._api.without_paths(str(refusal)),)
+            refusal.args = (self._api.service.without_paths(str(refusal)),)
             if refusal.status >= 500:
                 log.error("%s failed: %s", request.url.path, error, exc_info=error)
             raise refusal from error

@@ -33,7 +33,7 @@ def draw(service: Service, surroundings: Surroundings) -> Boxes:
         with gr.Tab("Analyze", elem_id=element_id("tab-analyze")) as analyze_tab:
             analyze = AnalyzeTab(service, surroundings, prompt.image)
         with gr.Tab("Models", elem_id=element_id("tab-models")) as models_tab:
-            models = ModelsTab(service)
+            models = ModelsTab(service, streams=surroundings.streams)
     components.on(models_tab.select, models.show, [], [models.loaded, models.tables])
     components.on(
         analyze_tab.select, lambda theirs, ours: theirs if ours is None else ours,

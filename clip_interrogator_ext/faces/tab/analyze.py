@@ -10,7 +10,7 @@ import gradio as gr
 from clip_interrogator_ext.errors import InterrogatorError
 from clip_interrogator_ext.faces.tab import asking, components, elements
 from clip_interrogator_ext.faces.tab.elements import element_id
-from clip_interrogator_ext.faces.tab.running import Running, stop_all
+from clip_interrogator_ext.faces.tab.running import Running, stop
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,6 +27,7 @@ class AnalyzeTab:
     ) -> None:
         """Draw the tab; `other_image` is that of the tab Prompt, which stands in for none."""
         self._service = service
+        self.task = gr.State("")
         with gr.Row(elem_classes=[elements.PREFIX + "-columns"]):
             with gr.Column():
                 self.image = components.image(
@@ -54,17 +55,21 @@ class AnalyzeTab:
             with gr.Column():
                 self.scores = components.html("scores")
                 self.cards = components.html("cards")
-        outputs = [self.progress, self.message, self.analyze, self.compare, self.stop]
+        outputs = [
+            self.progress, self.message, self.analyze, self.compare, self.stop, self.task
+        ]
         components.on(
             self.analyze.click, self._analyze, [self.image, other_image, self.backbones, self.top],
-            [*outputs, self.cards],
+            [*outputs, self.cards], streams=surroundings.streams,
         )
         components.on(
             self.compare.click, self._compare,
             [self.image, other_image, self.backbones, self.texts],
-            [*outputs, self.scores],
+            [*outputs, self.scores], streams=surroundings.streams,
         )
-        components.on(self.stop.click, lambda: stop_all(self._service), queue=False)
+        components.on(
+            self.stop.click, lambda task: stop(service, task), [self.task], queue=False
+        )
 
     def _analyze(
         self,
@@ -105,14 +110,14 @@ class AnalyzeTab:
         self, image: Image.Image | None, work: Callable[[Image.Image, str], str]
     ) -> Iterator[list[Any]]:
         idle = [gr.update(interactive=True), gr.update(interactive=True),
-                gr.update(interactive=False)]
-        busy = [gr.update(interactive=False), gr.update(interactive=False),
-                gr.update(interactive=True)]
+                gr.update(interactive=False), ""]
         if image is None:
             error = elements.note("Put a picture into the box first.", "error")
             yield ["", error, *idle, components.skip()]
             return
         running = Running(self._service, lambda task: work(image, task))
+        busy = [gr.update(interactive=False), gr.update(interactive=False),
+                gr.update(interactive=True), running.task]
         for run in running:
             yield [elements.progress(run), "", *busy, components.skip()]
         if running.answer is None:

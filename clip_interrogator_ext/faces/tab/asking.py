@@ -12,7 +12,12 @@ from clip_interrogator_ext import catalog
 from clip_interrogator_ext.errors import BadOption
 from clip_interrogator_ext.faces.tab import elements
 from clip_interrogator_ext.faces.tab.elements import element_id
-from clip_interrogator_ext.options import CaptionOptions, InterrogateOptions, ModelOptions
+from clip_interrogator_ext.options import (
+    InterrogateOptions,
+    ModelOptions,
+    interrogate_options,
+    model_options,
+)
 from clip_interrogator_ext.settings import SETTINGS
 
 if TYPE_CHECKING:
@@ -118,18 +123,11 @@ def _number_box(key: str, value: int | None) -> gr.Number | gr.Textbox:
     return gr.Number(value=value, precision=0, **looks)
 
 
-def models_of(
-    chosen: str | None,
-    captioner: str = catalog.NO_CAPTIONER,
-    chunk_size: Any = None,
-    low_memory: bool = False,
-) -> ModelOptions:
+def models_of(chosen: str | None, **given: Any) -> ModelOptions:
     """Return the models that were chosen; raises BadOption."""
-    return ModelOptions(
-        backbones=split_backbones(chosen),
-        captioner=captioner or catalog.NO_CAPTIONER,
-        chunk_size=_whole("chunk_size", chunk_size),
-        low_memory=low_memory,
+    choices = {"captioner": catalog.NO_CAPTIONER, **given}
+    return model_options(
+        lambda key: choices.get(key, SETTINGS[key].default), split_backbones(chosen)
     )
 
 
@@ -158,23 +156,19 @@ def request(
     """
     given = {key: _whole(key, value) for key, value in zip(_NUMBERS, rest[:-1], strict=True)}
     mine = mode != "style" and caption.strip()
-    options = InterrogateOptions(
+    options = interrogate_options(
+        given.__getitem__,
         mode=mode,
         negative=negative and mode != "negative",
         caption=caption.strip() if mine else None,
         subject=(subject.strip() or None) if mode == "style" else None,
         categories=None if set(categories) == set(known_categories) else tuple(categories),
-        pool_size=given["pool_size"],
-        min_flavors=given["min_flavors"],
-        max_flavors=given["max_flavors"],
-        token_budget=given["token_budget"],
-        captioning=CaptionOptions(
-            beams=given["caption_beams"],
-            min_length=given["caption_min_length"],
-            max_length=given["caption_max_length"],
-        ),
     )
-    return Request(options, models_of(backbones, captioner, given["chunk_size"], bool(rest[-1])))
+    models = models_of(
+        backbones, captioner=captioner or catalog.NO_CAPTIONER, chunk_size=given["chunk_size"],
+        low_memory=bool(rest[-1]),
+    )
+    return Request(options, models)
 
 
 def _whole(key: str, value: Any) -> Any:

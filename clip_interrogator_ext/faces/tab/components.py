@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -54,12 +55,14 @@ def on(
     js: str | None = None,
     *,
     queue: bool = True,
+    streams: bool = True,
 ) -> Any:
     """Have a component's event call a function, or JavaScript, or both.
 
     Without JavaScript of its own, an event takes from boxes with lists what they show. Gradio's
     own spinners are left out, since the page shows its own progress, and the event is
-    not offered as a Gradio API, since there are routes.
+    not offered as a Gradio API, since there are routes. Without `streams` a generator's last step
+    alone is shown.
     """
     arguments: dict[str, Any] = {"show_progress": "hidden", "queue": queue}
     if takes(event, "api_visibility"):
@@ -71,7 +74,8 @@ def on(
     js = js or _as_shown(inputs)
     if js is not None:
         arguments["js" if takes(event, "js") else "_js"] = js
-    return event(fn=_plain(function), inputs=list(inputs), outputs=list(outputs), **arguments)
+    plain = _plain(function, streams=streams)
+    return event(fn=plain, inputs=list(inputs), outputs=list(outputs), **arguments)
 
 
 def _as_shown(inputs: Sequence[Any]) -> str | None:
@@ -93,11 +97,15 @@ def _as_shown(inputs: Sequence[Any]) -> str | None:
     )
 
 
-def _plain(function: Callable[..., Any] | None) -> Callable[..., Any] | None:
+def _plain(
+    function: Callable[..., Any] | None, *, streams: bool
+) -> Callable[..., Any] | None:
     """Return a function without annotations, which Gradio 4 would want to look up."""
     if function is None:
         return None
     if inspect.isgeneratorfunction(function):
+        if not streams:
+            return lambda *values: deque(function(*values), maxlen=1).pop()
 
         def stepwise(*values: Any) -> Any:
             yield from function(*values)

@@ -12,7 +12,7 @@ from clip_interrogator_ext import catalog
 from clip_interrogator_ext.errors import InterrogatorError
 from clip_interrogator_ext.faces.tab import components, elements
 from clip_interrogator_ext.faces.tab.elements import element_id
-from clip_interrogator_ext.faces.tab.running import Running, stop_all
+from clip_interrogator_ext.faces.tab.running import Running, stop
 
 if TYPE_CHECKING:
     from clip_interrogator_ext.results import ModelPlace
@@ -24,8 +24,10 @@ _HEADINGS = ("Name", "Parameters", "Download", "On this machine", "What it suits
 class ModelsTab:
     """The components of the tab, and what happens when they are used."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, *, streams: bool) -> None:
         self._service = service
+        self._streams = streams
+        self.task = gr.State("")
         may_change = service.host.trusted
         self.progress = components.html("models-progress")
         self.message = components.html("models-message")
@@ -56,8 +58,9 @@ class ModelsTab:
         on(self.refresh.click, self.show, [], shown)
         on(self.unload.click, self._unload, [], [self.message, *shown])
         on(self.download.click, self._download, [self.name],
-           [self.progress, self.message, self.download, self.stop, *shown])
-        on(self.stop.click, lambda: stop_all(self._service), queue=False)
+           [self.progress, self.message, self.download, self.stop, self.task, *shown],
+           streams=self._streams)
+        on(self.stop.click, lambda task: stop(self._service, task), [self.task], queue=False)
         ask = json.dumps("Delete the files of this model?")
         confirmed = (
             f"() => {{ const name = document.querySelector('#{self.name.elem_id} input').value;"
@@ -74,7 +77,8 @@ class ModelsTab:
         if not status.loaded:
             return elements.note("No model is loaded.")
         rows = [
-            (one.name, one.kind, one.device, elements.size(one.size_bytes))
+            (self._service.without_paths(one.name), one.kind, one.device,
+             elements.size(one.size_bytes))
             for one in status.loaded
         ]
         return elements.note(
@@ -119,14 +123,14 @@ class ModelsTab:
         return elements.note(f"{elements.size(held)} given back."), *self.show()
 
     def _download(self, name: str | None) -> Iterator[list[Any]]:
-        idle = [gr.update(interactive=True), gr.update(interactive=False)]
+        idle = [gr.update(interactive=True), gr.update(interactive=False), ""]
         skip = [components.skip(), components.skip()]
         if not name:
             yield ["", elements.note("Choose a model first.", "error"), *idle, *skip]
             return
         running = Running(self._service, lambda task: self._service.download(name, task))
         for run in running:
-            busy = [gr.update(interactive=False), gr.update(interactive=True)]
+            busy = [gr.update(interactive=False), gr.update(interactive=True), running.task]
             yield [elements.progress(run), "", *busy, *skip]
         if running.answer is None:
             yield ["", running.note(), *idle, *skip]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -11,7 +12,7 @@ from clip_interrogator_ext import catalog, phrases
 from clip_interrogator_ext.errors import InterrogatorError
 from clip_interrogator_ext.faces.tab import asking, components, elements
 from clip_interrogator_ext.faces.tab.elements import element_id
-from clip_interrogator_ext.faces.tab.running import Running, stop_all
+from clip_interrogator_ext.faces.tab.running import Running, follow, stop
 from clip_interrogator_ext.faces.tab.surroundings import Boxes
 from clip_interrogator_ext.images import embedded_parameters
 from clip_interrogator_ext.settings import SETTINGS
@@ -32,6 +33,7 @@ class PromptTab:
     def __init__(self, service: Service, surroundings: Surroundings) -> None:
         self._service = service
         self._surroundings = surroundings
+        self.task = gr.State("")
         with gr.Row(elem_classes=[elements.PREFIX + "-columns"]):
             with gr.Column():
                 self._draw_question()
@@ -140,13 +142,13 @@ class PromptTab:
             )
         # What the run found, and which of it is in the boxes now.
         self.parts = gr.State([])
-        self.kept = gr.State([])
+        self.memory = gr.State(Memory())
         self.phrases = gr.CheckboxGroup(
             choices=[], label="Phrases", visible=False, elem_id=element_id("phrases"),
             info="What each adds to the similarity. Click to take one out, again to put it back.",
         )
         self.negative_parts = gr.State([])
-        self.negative_kept = gr.State([])
+        self.negative_memory = gr.State(Memory())
         self.negative_phrases = gr.CheckboxGroup(
             choices=[], label="Negative phrases", visible=False,
             elem_id=element_id("negative-phrases"),
@@ -161,35 +163,38 @@ class PromptTab:
             self.caption, self.subject, *self.options.components,
         ]
         self._answer_boxes = [
-            self.progress, self.message, self.generate, self.stop, self.prompt, self.negative,
-            self.similarity, self.score, self.parts, self.kept, self.phrases,
-            self.negative_parts, self.negative_kept, self.negative_phrases,
+            self.progress, self.message, self.generate, self.stop, self.task,
+            self.prompt, self.negative, self.similarity, self.score, self.parts, self.memory, self.phrases,
+            self.negative_parts, self.negative_memory, self.negative_phrases,
         ]
-        on(self.generate.click, self._generate, asked, self._answer_boxes)
-        on(self.stop.click, lambda: stop_all(self._service), queue=False)
+        streams = self._surroundings.streams
+        on(self.generate.click, self._generate, asked, self._answer_boxes, streams=streams)
+        on(self.stop.click, lambda task: stop(self._service, task), [self.task], queue=False)
         on(self.unload.click, self._unload, [], [self.message])
         on(self.score.click, self._score, [self.image, self.prompt, self.backbones],
-           [self.progress, self.message, self.similarity, self.score])
+           [self.progress, self.message, self.similarity, self.score], streams=streams)
         on(self.image.change, self._look_inside, [self.image], [self.embedded, self.parameters])
         on(self.use.click, phrases.split_parameters, [self.parameters],
            [self.prompt, self.negative])
         on(self.mode.change, self._show_mode, [self.mode],
            [self.mode_help, self.subject, self.caption, self.captioner, self.with_negative])
-        on(self.generator.change, self._choose_backbones, [self.generator, self.backbones],
+        on(self.generator.input, self._choose_backbones, [self.generator, self.backbones],
            [self.backbones, self.fit])
         on(self.from_checkpoint.click, self._preset, [self.kind],
            [self.kind, self.generator, self.backbones, self.fit])
+        if streams:
+            on(self.from_checkpoint.click, self._follow, [], [self.progress, self.stop])
         on(self.backbones.change, asking.fit_note, [self.generator, self.backbones], [self.fit])
         for box, count in (
             (self.prompt, self.prompt_count), (self.negative, self.negative_count)
         ):
             on(box.change, self._count, [box], [count])
         on(self.phrases.change, self._toggle,
-           [self.prompt, self.phrases, self.kept, self.parts],
-           [self.prompt, self.kept, self.score])
+           [self.prompt, self.phrases, self.memory, self.parts],
+           [self.prompt, self.memory, self.score])
         on(self.negative_phrases.change, self._toggle_negative,
-           [self.negative, self.negative_phrases, self.negative_kept, self.negative_parts],
-           [self.negative, self.negative_kept])
+           [self.negative, self.negative_phrases, self.negative_memory, self.negative_parts],
+           [self.negative, self.negative_memory])
 
     # What happens
 
@@ -216,6 +221,7 @@ class PromptTab:
                 message="",
                 generate=gr.update(interactive=False),
                 stop=gr.update(interactive=True),
+                task=running.task,
             )
         if running.answer is None:
             yield self._only(message=running.note())
@@ -228,10 +234,11 @@ class PromptTab:
             "progress": "",
             "generate": gr.update(interactive=True),
             "stop": gr.update(interactive=False),
+            "task": "",
             **changes,
         }
         first = [ended.get(name, components.skip())
-                 for name in ("progress", "message", "generate", "stop")]
+                 for name in ("progress", "message", "generate", "stop", "task")]
         return first + [components.skip()] * (len(self._answer_boxes) - len(first))
 
     def _shown(self, answer: Prompt) -> list[Any]:
@@ -245,7 +252,7 @@ class PromptTab:
         positive = None if answer.mode == "negative" else answer
         negative = answer if answer.mode == "negative" else answer.negative
         return [
-            "", "".join(notes), gr.update(interactive=True), gr.update(interactive=False),
+            "", "".join(notes), gr.update(interactive=True), gr.update(interactive=False), "",
             "" if positive is None else phrases.escape_brackets(positive.text),
             "" if negative is None else phrases.escape_brackets(negative.text),
             _similarity_line(positive, negative, answer.seconds),
@@ -329,40 +336,62 @@ class PromptTab:
         return elements.note(f"{tokens}/{limit} tokens", "note" if tokens <= limit else "warning")
 
     def _toggle(
-        self, text: str, kept: list[str], before: list[str], found: list[str]
-    ) -> tuple[str, list[str], Any]:
-        return (
-            _toggled(text, kept, before, found), kept,
-            gr.update(visible=True) if kept != before else components.skip(),
-        )
+        self, text: str, kept: list[str], memory: Memory, found: list[str]
+    ) -> tuple[str, Memory, Any]:
+        changed = memory.kept != tuple(kept)
+        memory = _toggled(text, kept, memory, found)
+        return memory.made, memory, gr.update(visible=True) if changed else components.skip()
 
     def _toggle_negative(
-        self, text: str, kept: list[str], before: list[str], found: list[str]
-    ) -> tuple[str, list[str]]:
-        return _toggled(text, kept, before, found), kept
+        self, text: str, kept: list[str], memory: Memory, found: list[str]
+    ) -> tuple[str, Memory]:
+        memory = _toggled(text, kept, memory, found)
+        return memory.made, memory
+
+    def _follow(self) -> Iterator[tuple[Any, Any]]:
+        """Show a run that goes on from before the page was loaded, and let it be stopped."""
+        followed = False
+        for run in follow(self._service):
+            followed = True
+            yield elements.progress(run), gr.update(interactive=True)
+        yield (
+            ("", gr.update(interactive=False)) if followed
+            else (components.skip(), components.skip())
+        )
 
 
-def _toggled(text: str, kept: Sequence[str], before: Sequence[str], found: Sequence[str]) -> str:
+@dataclass(frozen=True)
+class Memory:
+    """Which phrases stood in a box after the last click, and the text before and after it."""
+
+    kept: tuple[str, ...] = ()
+    given: str | None = None
+    made: str = ""
+
+
+def _toggled(text: str, kept: Sequence[str], memory: Memory, found: Sequence[str]) -> Memory:
     """Return a text without the phrases that were just taken out, with those put back.
 
-    `kept` and `before` hold places in `found`, the phrases as they stand in the box.
+    `kept` holds places in `found`, the phrases as they stand in the box.
     """
-    for place in before:
-        if place not in kept:
-            text = phrases.take_out(text, found[int(place)])
-    for place in kept:
-        if place not in before:
-            text = phrases.put_back(text, found, int(place))
-    return text
+    # A click that comes quickly after another brings the text from before both.
+    made = memory.made if text == memory.given else text
+    for place, phrase in enumerate(found):
+        if str(place) in memory.kept and str(place) not in kept:
+            made = phrases.take_out(made, phrase)
+    for place in range(len(found)):
+        if str(place) in kept and str(place) not in memory.kept:
+            made = phrases.put_back(made, found, place)
+    return Memory(tuple(kept), text, made)
 
 
-def _phrase_list(answer: Prompt | None) -> tuple[list[str], list[str], Any]:
+def _phrase_list(answer: Prompt | None) -> tuple[list[str], Memory, Any]:
     """Return the phrases as they stand in the box, which of them are in it, and their list."""
     parts = () if answer is None else answer.parts
     places = [str(place) for place in range(len(parts))]
     choices = list(zip(map(_worded, parts), places, strict=True))
     return (
-        [phrases.escape_brackets(part.phrase) for part in parts], places,
+        [phrases.escape_brackets(part.phrase) for part in parts], Memory(tuple(places)),
         gr.update(choices=choices, value=places, visible=bool(parts)),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -43,7 +44,7 @@ class Running(Generic[Answer]):
         except Interrupted:
             self.failure, self.stopped = "Stopped: nothing had been found yet.", True
         except InterrogatorError as error:
-            self.failure = str(error)
+            self.failure = self._service.without_paths(str(error))
         except Exception as error:
             # The page shows a sentence; whoever runs the WebUI finds the rest in the log.
             log.exception("The run failed.")
@@ -66,8 +67,20 @@ class Running(Generic[Answer]):
             self._thread.join(_LOOK_SECONDS)
 
 
-def stop_all(service: Service) -> None:
-    """Stop every run that was started from a page."""
-    for run in service.status().runs:
-        if run.task.startswith(_OURS):
-            service.interrupt(run.task)
+def from_pages(service: Service) -> list[Run]:
+    """Return the runs that were started from a page, in their order."""
+    return [run for run in service.status().runs if run.task.startswith(_OURS)]
+
+
+def stop(service: Service, task: str) -> None:
+    """Stop a page's run; a page that was loaded anew and knows none stops those of all pages."""
+    for name in [task] if task else [run.task for run in from_pages(service)]:
+        service.interrupt(name)
+
+
+def follow(service: Service) -> Iterator[Run]:
+    """Yield how far the first of the pages' runs is, until it has ended."""
+    tasks = [run.task for run in from_pages(service)][:1]
+    while runs := [run for run in from_pages(service) if run.task in tasks]:
+        yield runs[0]
+        time.sleep(_LOOK_SECONDS)

@@ -50,9 +50,11 @@ class Surroundings:
 
     `setting` returns a setting's value at the time it is asked. `notices` returns sentences that
     the user must see first: a package that is missing, a restart that is needed. Without targets
-    the page offers to copy instead.
+    the page offers to copy instead. `streams` is false where Gradio runs without its queue, so that
+    a run can show nothing before its end.
     """
 
     setting: Callable[[str], Any] = default_setting
     notices: Callable[[], Sequence[str]] = no_notices
     targets: tuple[Target, ...] = ()
+    streams: bool = True

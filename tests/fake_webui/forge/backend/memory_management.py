@@ -31,3 +31,12 @@ def load_models_gpu(models, memory_required=0, hard_memory_preservation=0):
 def unload_model_clones(model):
     _events.append("unload")
     current_loaded_models[:] = [one for one in current_loaded_models if one.model is not model]
+
+
+def get_torch_device():
+    return _device
+
+
+def unload_all_models():
+    _events.append("unload all")
+    current_loaded_models.clear()
