@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from clip_interrogator_ext import InterrogateOptions, ModelOptions, Service, StandaloneHost
-from clip_interrogator_ext.errors import InterrogatorError, Interrupted, NotAllowed, OutOfMemory, UnknownModel
+from clip_interrogator_ext.errors import (
+    InterrogatorError,
+    Interrupted,
+    NotAllowed,
+    OutOfMemory,
+    UnknownModel,
+)
 
 pytestmark = pytest.mark.hosts
 

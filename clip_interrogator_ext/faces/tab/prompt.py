@@ -164,7 +164,8 @@ class PromptTab:
         ]
         self._answer_boxes = [
             self.progress, self.message, self.generate, self.stop, self.task,
-            self.prompt, self.negative, self.similarity, self.score, self.parts, self.memory, self.phrases,
+            self.prompt, self.negative, self.similarity, self.score,
+            self.parts, self.memory, self.phrases,
             self.negative_parts, self.negative_memory, self.negative_phrases,
         ]
         streams = self._surroundings.streams
