@@ -18,7 +18,7 @@ define install
 	$(1)/bin/python -m pip install --quiet $(2)
 endef
 
-.PHONY: run page test test-newest test-hosts browser lint clean
+.PHONY: run page test test-newest test-hosts test-a1111 test-forge browser lint clean
 
 run: .venv/ready
 	.venv/bin/python -m clip_interrogator_ext prompt --demo --mode $(MODE) \
@@ -27,14 +27,17 @@ run: .venv/ready
 page: .venv/page
 	.venv/bin/python -m clip_interrogator_ext page --demo --port $(PORT)
 
-test: lint test-hosts test-newest
+# Two suites at a time, each on one core.
+test: lint
+	OMP_NUM_THREADS=1 $(MAKE) --jobs=2 --output-sync=target test-newest test-hosts
 
 test-newest: .venv/tools browser
 	.venv/bin/python -m pytest
 
-test-hosts: .venv-a1111/ready .venv-forge/ready browser
-	.venv-a1111/bin/python -m pytest -m hosts
-	.venv-forge/bin/python -m pytest -m hosts
+test-hosts: test-a1111 test-forge
+
+test-a1111 test-forge: test-%: .venv-%/ready browser
+	.venv-$*/bin/python -m pytest -m hosts
 
 # The page is tested in Chromium; without it those tests are skipped and say so.
 browser:
