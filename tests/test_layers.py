@@ -20,8 +20,9 @@ HEIGHTS = {
     "vocabulary": 3, "search": 3,
     "interrogator": 4,
     "service": 5, "drop_in": 5,
-    "faces": 6,
-    "webui": 7,
+    "batch": 6,
+    "faces": 7,
+    "webui": 8,
 }
 HOMES = {
     "torch": {"models", "vocabulary", "search", "interrogator", "drop_in", "webui"},
@@ -93,7 +94,7 @@ def test_libraries_stay_in_their_rooms(path):
 @pytest.mark.parametrize(
     "module",
     ["", ".service", ".faces.cli", ".options", ".images", ".catalog", ".settings", ".progress",
-     ".faces.api", ".faces.tab"],
+     ".faces.api", ".faces.tab", ".batch.folder"],
 )
 def test_importing_costs_nothing(module):
     """In a fresh process none of the large libraries is loaded by importing."""

@@ -1,0 +1,193 @@
+"""What a batch has finished, line by line, so that it can go on after a stop at any moment."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import secrets
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from clip_interrogator_ext.batch.files import shown, unwritable
+from clip_interrogator_ext.errors import InterrogatorError
+
+log = logging.getLogger(__name__)
+
+NAME = ".clip-interrogator-ext.journal"
+EVERY_JOB = ""  # whose files any job may replace
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Done:
+    """Where a picture's line stands, and the picture as it was then."""
+
+    offset: int
+    size: int
+    modified_ns: int
+    sha256: str
+
+
+class Journal:
+    """An append-only file of JSON lines beside the output, safe on the disk line by line.
+
+    There are three kinds of lines besides the first. "answer" holds what the engine said, under
+    a key made of the picture's content and of all that the answer depends on; any job may use it.
+    "done" says what a job wrote for a picture, and the text that stood there before; it is written
+    before the text is. "file" holds the hash of a file for all pictures, before it is put in its
+    place. Only places are kept in memory. A last line that was torn by a crash is cut off. One
+    process at a time holds the journal.
+    """
+
+    def __init__(self, folder: Path, job: str) -> None:
+        self.path = folder / NAME
+        self.job = job
+        self.id = ""
+        self.done: dict[str, Done] = {}
+        self._answers: dict[str, int] = {}
+        self._written: dict[str, set[str]] = {}
+        self._file = self._open()
+        try:
+            self._read()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the file, and so of its lock."""
+        self._file.close()
+
+    def knows(self, key: str) -> bool:
+        """Say whether the engine has answered this."""
+        return key in self._answers
+
+    def answer(self, key: str) -> dict[str, Any]:
+        """Return what the engine said: a prompt as plain values."""
+        said: dict[str, Any] = self._line_at(self._answers[key])["prompt"]
+        return said
+
+    def done_line(self, picture: str) -> dict[str, Any]:
+        """Return the line of a picture that is done."""
+        return self._line_at(self.done[picture].offset)
+
+    def wrote(self, file: str, sha256: str) -> bool:
+        """Say whether this job, or one for all, wrote that file with that content."""
+        return sha256 in self._written.get(file, ())
+
+    def add(self, *lines: dict[str, Any]) -> None:
+        """Append lines and return when they are safe on the disk."""
+        start = self._file.seek(0, os.SEEK_END)
+        encoded = [json.dumps(line).encode() + b"\n" for line in lines]
+        try:
+            _write_all(self._file.fileno(), b"".join(encoded))
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            # What got onto a full disk must not stand in front of the next line.
+            with contextlib.suppress(OSError):
+                os.truncate(self._file.fileno(), start)
+            raise unwritable(self.path, error) from error
+        for line, content in zip(lines, encoded, strict=True):
+            self._note(line, start)
+            start += len(content)
+
+    def _open(self) -> BinaryIO:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = self.path.open("a+b")
+        except OSError as error:
+            raise unwritable(self.path.parent, error) from error
+        try:
+            _lock(file)
+        except BlockingIOError as error:
+            file.close()
+            raise InterrogatorError(
+                f"Another batch is writing in {shown(self.path.parent)}: wait until it has ended."
+            ) from error
+        return file
+
+    def _read(self) -> None:
+        self._file.seek(0)
+        whole = 0
+        for number, content in enumerate(self._file, 1):
+            if not content.endswith(b"\n"):
+                break
+            try:
+                line = json.loads(content)
+                self._note(line, whole)
+            except (ValueError, KeyError, TypeError, AttributeError):
+                log.warning("Line %d of %s is damaged, skipped.", number, shown(self.path))
+            whole += len(content)
+        if whole < self.path.stat().st_size:
+            os.truncate(self._file.fileno(), whole)
+        if not self.id:
+            self.add({"kind": "journal", "version": _VERSION, "id": secrets.token_hex(6)})
+            _sync_folder(self.path.parent)
+
+    def _note(self, line: dict[str, Any], offset: int) -> None:
+        kind = line["kind"]
+        if kind == "journal":
+            if line["version"] != _VERSION:
+                raise InterrogatorError(
+                    f"{shown(self.path)} was begun by another version of this program: finish "
+                    "with that one, or delete the file to begin anew."
+                )
+            self.id = line["id"]
+        elif kind == "answer":
+            self._answers[line["key"]] = offset
+        elif line["job"] not in (self.job, EVERY_JOB):
+            return
+        elif kind == "done":
+            self.done[line["picture"]] = Done(
+                offset, line["size"], line["modified_ns"], line["sha256"]
+            )
+        elif kind == "file":
+            self._written.setdefault(line["file"], set()).add(line["sha256"])
+
+    def _line_at(self, offset: int) -> dict[str, Any]:
+        self._file.seek(offset)
+        line: dict[str, Any] = json.loads(self._file.readline())
+        return line
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    """Write bytes past every buffer of Python's own."""
+    while content:
+        content = content[os.write(descriptor, content) :]
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new file's name safe on the disk, where the system has a way to."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:  # some file systems of the network refuse
+        log.debug("%s can't be synced", folder)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(file: BinaryIO) -> None:
+    """Hold a file for this process; raises BlockingIOError where another one holds it."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        file.seek(2**40)  # a lock there keeps nobody from reading
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError as error:
+            raise BlockingIOError(str(error)) from error
+    else:
+        import fcntl
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError as error:  # some file systems of the network have no locks
+            log.debug("%s can't be locked: %s", file.name, error)

@@ -1,0 +1,56 @@
+"""What an answer and a job depend on, as short hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clip_interrogator_ext.batch.options import BatchOptions
+    from clip_interrogator_ext.options import InterrogateOptions, ModelOptions
+    from clip_interrogator_ext.vocabulary.lists import Category
+
+
+def lists_key(categories: Mapping[str, Category]) -> str:
+    """Return the hash of the word lists in use."""
+    return _hash([[name, list(one.phrases)] for name, one in categories.items()])
+
+
+def answer_key(
+    sha256: str, models: ModelOptions, asked: InterrogateOptions, lists: str
+) -> str:
+    """Return the key of an answer: the picture's content, the networks, the question, the lists.
+
+    How many texts are encoded at once, and whether networks share the device, changes no answer.
+    """
+    caption = None if asked.caption is None else " ".join(asked.caption.split())
+    return _hash([
+        sha256, models.backbones, models.captioner, {**asdict(asked), "caption": caption},
+        None if asked.mode == "caption" else lists,
+    ])
+
+
+def job_key(options: BatchOptions, root: Path, folder: Path, lists: str) -> str:
+    """Return the key of a job: all that decides what is written for the pictures below a root.
+
+    The root counts as seen from the output's folder, so that both may be moved together.
+    """
+    try:
+        place = Path(os.path.relpath(root, folder)).as_posix()
+    except ValueError:  # on another drive
+        place = root.as_posix()
+    described = asdict(options)
+    for name in ("input", "recursive", "output"):
+        del described[name]
+    for name in ("chunk_size", "low_memory"):
+        del described["models"][name]
+    return _hash([place, described, lists])
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]

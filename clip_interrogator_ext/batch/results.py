@@ -1,0 +1,57 @@
+"""How far a batch is, and what became of it: frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A picture that has no prompt, and the sentence that says why."""
+
+    picture: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class BatchProgress:
+    """How far a batch is.
+
+    Of `total` pictures `done` have their prompt, those of an earlier start among them; `skipped`
+    had a text that was left alone. `rate` is in pictures a second and `seconds_left` an
+    estimate; both are None while there is nothing to go by. `step` is the pass through all
+    pictures that goes on, and `step_done` how many it has come to. `picture` is the last one,
+    `prompt` its prompt or "", and `problem` says why it failed, if it did.
+    """
+
+    done: int
+    total: int
+    skipped: int
+    failed: int
+    rate: float | None
+    seconds_left: float | None
+    step: str = ""
+    step_done: int = 0
+    picture: Path | None = None
+    prompt: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What became of a batch.
+
+    `earlier` of the `done` were finished before this start. `output` is the folder or the file of
+    prompts; `failures_file` lists the pictures that failed, and can be given as the next input.
+    `stopped` says that pictures are left for the next start.
+    """
+
+    total: int
+    done: int
+    earlier: int
+    skipped: int
+    failures: tuple[Failure, ...]
+    output: Path
+    failures_file: Path | None
+    stopped: bool = False

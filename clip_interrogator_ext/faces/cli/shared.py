@@ -1,0 +1,199 @@
+"""What the commands share: their options, the service, and what is printed where."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from clip_interrogator_ext import catalog
+from clip_interrogator_ext.host import StandaloneHost
+from clip_interrogator_ext.options import CaptionOptions, InterrogateOptions, ModelOptions
+from clip_interrogator_ext.settings import SETTINGS
+
+if TYPE_CHECKING:
+    from clip_interrogator_ext.host import Progress
+    from clip_interrogator_ext.service import Service
+
+DONE, FAILED, WRONG_USAGE, STOPPED = 0, 1, 2, 130
+DEMO_NOTE = (
+    "Demo models are in use: they know only pictures drawn by this project's own program. "
+    "Name others with --clip and --captioner."
+)
+
+
+def announce_demo(chosen: argparse.Namespace) -> None:
+    """Say so where a bundled demo model is in use."""
+    models = models_of(chosen)
+    if catalog.DEMO in (*models.backbones, models.captioner):
+        say(DEMO_NOTE)
+
+
+def make_service(chosen: argparse.Namespace, show: Progress) -> tuple[Service, StandaloneHost]:
+    """Make the service that a command asks, and its host; `show` is told of each step."""
+    from clip_interrogator_ext.service import Service
+
+    if chosen.quiet:
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # the bars of downloads
+    host = StandaloneHost(chosen.device, chosen.models_dir, show)
+    return Service(host, cache_dir=chosen.cache_dir, lists_dir=chosen.lists_dir), host
+
+
+@contextlib.contextmanager
+def service_of(chosen: argparse.Namespace) -> Iterator[Service]:
+    """Make the service, with progress bars, which the first Ctrl-C stops gently."""
+    from clip_interrogator_ext.progress import ProgressBars
+
+    bars = ProgressBars(quiet=chosen.quiet)
+    service, host = make_service(chosen, bars)
+    words = "Stopping; press Ctrl-C again to stop at once."
+    with contextlib.closing(bars), gentle_interrupt(host.interrupt, words, host.interrupted):
+        yield service
+
+
+@contextlib.contextmanager
+def gentle_interrupt(
+    stop: Callable[[], None], words: str, stopping: Callable[[], bool]
+) -> Iterator[None]:
+    """Have the first Ctrl-C ask the run to stop and the second stop it at once.
+
+    Only a main thread can be told of Ctrl-C; elsewhere nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def on_interrupt(_number: int, _frame: Any) -> None:
+        if stopping():
+            raise KeyboardInterrupt
+        stop()
+        say(words)
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def asked_of(chosen: argparse.Namespace) -> InterrogateOptions:
+    """Return what is asked about each picture."""
+    return InterrogateOptions(
+        mode=chosen.mode,
+        negative=chosen.negative,
+        caption=chosen.caption,
+        subject=chosen.subject,
+        categories=_categories(chosen),
+        pool_size=chosen.pool_size,
+        min_flavors=chosen.min_flavors,
+        max_flavors=chosen.max_flavors,
+        token_budget=chosen.token_budget,
+        captioning=CaptionOptions(
+            beams=chosen.caption_beams,
+            min_length=chosen.caption_min_length,
+            max_length=chosen.caption_max_length,
+        ),
+    )
+
+
+def models_of(chosen: argparse.Namespace) -> ModelOptions:
+    """Return the networks that are to answer."""
+    demo = chosen.demo
+    backbones = chosen.clip or [catalog.DEMO if demo else catalog.DEFAULT_BACKBONE]
+    captioner = getattr(chosen, "captioner", None)
+    default_captioner = catalog.DEMO if demo else catalog.DEFAULT_CAPTIONER
+    return ModelOptions(
+        backbones=tuple(backbones),
+        captioner=default_captioner if captioner is None else captioner,
+        chunk_size=chosen.chunk_size,
+        low_memory=chosen.low_memory,
+    )
+
+
+def _categories(chosen: argparse.Namespace) -> tuple[str, ...] | None:
+    if chosen.categories is None:
+        return None
+    return tuple(name.strip() for name in chosen.categories.split(",") if name.strip())
+
+
+def print_json(answer: dict[str, Any]) -> None:
+    """Print an answer as one line of JSON on stdout."""
+    # Escapes of JSON's own, which every terminal and pipe can carry.
+    print_line(json.dumps(answer, allow_nan=False))
+
+
+def print_line(line: str) -> None:
+    """Print an answer on stdout."""
+    # A name or a phrase that the terminal's encoding lacks must not end the run.
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    sys.stdout.flush()
+
+
+def say(line: str) -> None:
+    """Tell whoever sits at the terminal, on stderr."""
+    sys.stderr.write(line + "\n")
+
+
+def add_question(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what is asked about a picture."""
+    for key in ("mode", "captioner", "negative"):
+        add_setting(parser, key)
+    parser.add_argument("--caption", metavar="TEXT", help="this caption instead of a captioner's")
+    parser.add_argument("--subject", metavar="TEXT", help="what stands in front in mode style")
+    parser.add_argument(
+        "--categories", metavar="A,B,...",
+        help="only these word lists, in the negative prompt too: "
+        + ",".join(catalog.CATEGORIES) + " or your own",
+    )
+    for key in (
+        "pool_size", "min_flavors", "max_flavors", "token_budget",
+        "caption_beams", "caption_min_length", "caption_max_length",
+    ):
+        add_setting(parser, key)
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which networks answer, and where they find what they need."""
+    parser.add_argument(
+        "--clip", action="append", metavar="NAME",
+        help=SETTINGS["clip"].help + f" Named again, several judge together. "
+        f"({catalog.DEFAULT_BACKBONE})",
+    )
+    parser.add_argument(
+        "--demo", action="store_true", help="use the small models that come with this package"
+    )
+    for key in ("chunk_size", "low_memory", "device", "models_dir", "lists_dir", "cache_dir"):
+        add_setting(parser, key)
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+
+
+def add_setting(parser: argparse.ArgumentParser, key: str) -> None:
+    """Add the option that a setting describes."""
+    setting = SETTINGS[key]
+    flag = "--" + key.replace("_", "-")
+    shown = "" if setting.default in (None, False) else f" ({setting.default})"
+    text = (setting.help + shown).replace("%", "%%")
+    if isinstance(setting.default, bool):
+        parser.add_argument(flag, action="store_true", help=text)
+    elif setting.choices:
+        parser.add_argument(flag, choices=setting.choices, default=setting.default, help=text)
+    elif setting.minimum is not None:
+        parser.add_argument(flag, type=int, default=setting.default, metavar="N", help=text)
+    else:
+        default = None if key == "captioner" else setting.default
+        parser.add_argument(flag, default=default, metavar="NAME", help=text)
+
+
+def positive(text: str) -> int:
+    """Read a number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
