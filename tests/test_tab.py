@@ -13,10 +13,10 @@ gr = pytest.importorskip("gradio")
 
 from clip_interrogator_ext import catalog
 from clip_interrogator_ext.errors import BadOption, BrokenModel
-from clip_interrogator_ext.faces.tab import asking, build, components, elements
+from clip_interrogator_ext.faces.tab import asking, components, draw, elements
 from clip_interrogator_ext.faces.tab.prompt import Memory, _toggled
 from clip_interrogator_ext.faces.tab.running import Running, follow, stop
-from clip_interrogator_ext.faces.tab.surroundings import Surroundings, Target
+from clip_interrogator_ext.faces.tab.surroundings import Boxes, Surroundings, Target
 from clip_interrogator_ext.host import StandaloneHost
 from clip_interrogator_ext.options import InterrogateOptions, ModelOptions
 from clip_interrogator_ext.results import Run
@@ -362,6 +362,13 @@ def test_without_streams_the_last_step_is_shown():
 
 
 # The page
+
+
+def build(service: Service, surroundings: Surroundings) -> tuple[gr.Blocks, Boxes]:
+    """Return a page of its own, and its boxes."""
+    with gr.Blocks() as blocks:
+        boxes = draw(service, surroundings)
+    return blocks, boxes
 
 
 def props(blocks: gr.Blocks, name: str) -> dict[str, object]:

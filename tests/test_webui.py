@@ -816,15 +816,13 @@ def faces(monkeypatch):
     made = SimpleNamespace(tabs=[], routes=[])
     tab = importlib.import_module("clip_interrogator_ext.faces.tab")
 
-    def build(service, surroundings):
+    def draw(service, surroundings):
         made.tabs.append((service, surroundings))
-        with gr.Blocks() as page:
-            image = gr.Image()
-        return page, SimpleNamespace(image=image, prompt=None, negative=None)
+        return SimpleNamespace(image=gr.Image(), prompt=None, negative=None)
 
     api = SimpleNamespace(add_routes=lambda *_asked, **named: made.routes.append(named))
     package = importlib.import_module("clip_interrogator_ext.faces")
-    monkeypatch.setattr(tab, "build", build)
+    monkeypatch.setattr(tab, "draw", draw)
     monkeypatch.setattr(package, "api", api, raising=False)
     monkeypatch.setitem(sys.modules, "clip_interrogator_ext.faces.api", api)
     return made
@@ -888,7 +886,7 @@ def test_a_tab_that_fails_leaves_a_sentence(webui, faces, monkeypatch, caplog):
         with gr.Blocks(), gr.Row():
             raise RuntimeError("no luck")
 
-    monkeypatch.setattr(tab, "build", fail)
+    monkeypatch.setattr(tab, "draw", fail)
     page, _, _ = load_ui(webui)
     values = [getattr(block, "value", "") or "" for block in page.blocks.values()]
     assert any("could not start (RuntimeError: no luck)" in value for value in values)

@@ -17,13 +17,6 @@ if TYPE_CHECKING:
     from clip_interrogator_ext.service import Service
 
 
-def build(service: Service, surroundings: Surroundings) -> tuple[gr.Blocks, Boxes]:
-    """Return the page, and the boxes of it that others send from and to."""
-    with gr.Blocks(analytics_enabled=False, title="Interrogator") as blocks:
-        boxes = draw(service, surroundings)
-    return blocks, boxes
-
-
 def draw(service: Service, surroundings: Surroundings) -> Boxes:
     """Draw the page into the blocks that are open now; return what others send from and to."""
     components.html("notices", elements.notes(surroundings.notices(), "warning"))
