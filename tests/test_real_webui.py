@@ -21,6 +21,8 @@ from typing import Any
 
 import pytest
 
+from tests.browser import launched
+
 ROOT = Path(__file__).parents[1]
 PICTURES = sorted((ROOT / "clip_interrogator_ext" / "models" / "demo" / "pictures").iterdir())
 PICTURE = PICTURES[0]
@@ -28,7 +30,6 @@ WEIGHTS = "(castle:1.2), (hill:1.3), (sky:1.1)"
 START_SECONDS = 240
 
 requests = pytest.importorskip("requests", reason="the WebUIs are asked with requests")
-sync_api = pytest.importorskip("playwright.sync_api", reason="the WebUIs are driven in a browser")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -120,13 +121,8 @@ def webui(webui_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium",
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
