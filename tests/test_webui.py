@@ -311,6 +311,15 @@ def test_models_folders(webui, host, monkeypatch):
     assert host.models_dirs == (Path("/mine"), Path("/clip"), models / "CLIP", models / "BLIP")
 
 
+def test_arguments_of_settings_fit_updates_too(webui):
+    """AUTOMATIC1111 repeats them whenever a page is loaded, and Gradio 3 refuses some."""
+    for row in SETTINGS.values():
+        component, arguments = webui.ours("settings")._component(row)
+        update = getattr(getattr(component, "func", component), "update", None)
+        if update is not None:
+            update(**{key: value for key, value in arguments.items() if key != "precision"})
+
+
 def test_strangers_can_not_name_places_in_the_settings(webui, host, monkeypatch):
     """What the owner had set at the start holds, for whatever names a place; the rest changes."""
     webui.opts.data["clip_interrogator_ext_models_dir"] = "/owner"

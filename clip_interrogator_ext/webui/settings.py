@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -72,12 +73,15 @@ def add_section(on_folders_changed: Callable[[], None]) -> None:
     shared.opts.restricted_opts.update(option_key(key) for key in _PLACES)
 
 
-def _component(row: Setting) -> tuple[type, dict[str, Any]]:
+def _component(row: Setting) -> tuple[Callable[..., Any], dict[str, Any]]:
     """Return the component that shows a setting, with its arguments."""
     if row.choices:
         return gr.Radio, {"choices": list(row.choices)}
     if row.key in _SUGGESTIONS:
-        return gr.Dropdown, {"choices": list(_SUGGESTIONS[row.key]), "allow_custom_value": True}
+        # What stands in the arguments also goes into updates, where Gradio 3 refuses this one.
+        return partial(gr.Dropdown, allow_custom_value=True), {
+            "choices": list(_SUGGESTIONS[row.key])
+        }
     if isinstance(row.default, bool):
         return gr.Checkbox, {}
     if row.minimum is not None and row.maximum is not None and row.default is not None:
