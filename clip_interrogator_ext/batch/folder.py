@@ -191,7 +191,7 @@ class _Work:
                 self._go_through(one, report)
         except Interrupted:
             self.stopped.set()
-        except Exception:
+        except Exception:  # whatever it was, what is finished is written before it is told
             self._keep_what_there_is()
             raise
         stopped = self.stopped.is_set()

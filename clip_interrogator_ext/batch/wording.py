@@ -53,7 +53,8 @@ class Wording:
         for words in self.leave_out:
             text = _without(text, words.strip())
         for old, new in self.replacements:
-            text = _whole(old.strip()).sub(lambda _match, new=new: new, text)  # type: ignore[misc]
+            plain = new.replace("\\", r"\\")  # a replacement's backslashes mean themselves
+            text = _whole(old.strip()).sub(plain, text)
         return text
 
 

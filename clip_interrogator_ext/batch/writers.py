@@ -6,6 +6,7 @@ import csv
 import importlib
 import io
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ class Row:
     answers: tuple[Answer, ...]
 
 
-class Writer:
+class Writer(ABC):
     """A form of output: one file for all pictures, made from their rows in natural order.
 
     `file_name` is the file's usual name, `several` whether prompts of several sets of backbones
@@ -54,12 +55,12 @@ class Writer:
     several: ClassVar[bool] = False
     why: ClassVar[str]
 
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027 - most forms need nothing
         """Raise BadOption where something that this form needs is not installed."""
 
+    @abstractmethod
     def write(self, rows: Iterable[Row], file: BinaryIO) -> None:
         """Write all rows."""
-        raise NotImplementedError
 
 
 class TextEach(Writer):

@@ -24,7 +24,7 @@ def build(service: Service) -> gr.Blocks:
     """Return the tab, or where it can't be built one that says so: the WebUI must come up."""
     try:
         return _build(service)
-    except Exception as error:
+    except Exception as error:  # whatever it is, it must not cost the WebUI's own page
         log.exception("The Interrogator tab can't be built.")
         return _apology(error)
 

@@ -47,7 +47,7 @@ class Route(APIRoute):
                 return refusal.response()
             except ClientDisconnect:
                 return Response(status_code=400)  # which nobody reads
-            except Exception:
+            except Exception:  # the caller gets no trace, the log does
                 log.exception("%s %s failed.", request.method, request.url.path)
                 return Refusal(
                     500, "InternalError", "Something unforeseen happened; the server's log has it."

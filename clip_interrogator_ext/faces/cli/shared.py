@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from clip_interrogator_ext import catalog
 from clip_interrogator_ext.host import StandaloneHost
-from clip_interrogator_ext.options import CaptionOptions, InterrogateOptions, ModelOptions
+from clip_interrogator_ext.options import InterrogateOptions, ModelOptions, interrogate_options
 from clip_interrogator_ext.settings import SETTINGS
 
 if TYPE_CHECKING:
@@ -84,21 +84,13 @@ def gentle_interrupt(
 
 def asked_of(chosen: argparse.Namespace) -> InterrogateOptions:
     """Return what is asked about each picture."""
-    return InterrogateOptions(
+    return interrogate_options(
+        vars(chosen).__getitem__,
         mode=chosen.mode,
         negative=chosen.negative,
         caption=chosen.caption,
         subject=chosen.subject,
         categories=_categories(chosen),
-        pool_size=chosen.pool_size,
-        min_flavors=chosen.min_flavors,
-        max_flavors=chosen.max_flavors,
-        token_budget=chosen.token_budget,
-        captioning=CaptionOptions(
-            beams=chosen.caption_beams,
-            min_length=chosen.caption_min_length,
-            max_length=chosen.caption_max_length,
-        ),
     )
 
 
