@@ -40,6 +40,10 @@ class Host(Protocol):
         """Whether whoever asks may name paths of this machine, download and delete models."""
 
     @property
+    def folders_open(self) -> bool:
+        """Whether whoever asks may name folders to read pictures from and to write into."""
+
+    @property
     def chosen_models(self) -> frozenset[str]:
         """The models that the owner has chosen in the settings, which anyone may use."""
 
@@ -85,6 +89,7 @@ class StandaloneHost:
         self.models_dirs: tuple[Path, ...] = () if models_dir is None else (as_path(models_dir),)
         self.after_run = "keep"
         self.trusted = True
+        self.folders_open = True
         self.chosen_models: frozenset[str] = frozenset()
         self._show = show
         self._lock = threading.Lock()

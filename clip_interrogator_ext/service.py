@@ -288,6 +288,15 @@ class Service:
             with self._runs_lock:
                 self._runs.remove(run)
 
+    def require_folders(self) -> None:
+        """Raise NotAllowed where whoever asks may not name folders of this machine."""
+        if not self.host.folders_open:
+            raise NotAllowed(
+                "Folders of this machine are closed here, because the WebUI was started with "
+                "--hide-ui-dir-config, or listens to other machines without "
+                "--enable-insecure-extension-access. Upload the pictures in the tab instead."
+            )
+
     def _require_trust(self, what: str) -> None:
         if not self.host.trusted:
             raise NotAllowed(

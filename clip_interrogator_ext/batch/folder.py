@@ -101,7 +101,7 @@ class Batch:
         report: Report | None = None,
         task: str = "batch",
     ) -> None:
-        self._service = service
+        self.service = service
         self._options = options
         self._report = report
         self._task = task
@@ -126,11 +126,11 @@ class Batch:
         options = self._options
         found = pictures.find(options.input, options.recursive)
         folder, output = _place(options, found.root)
-        lists = lists_key(self._service.categories())
+        lists = lists_key(self.service.categories())
         journal = Journal(folder, job_key(options, found.root, folder, lists))
         try:
             work = _Work(
-                self._service, options, found, journal, output, lists, self._task, self._stopped
+                self.service, options, found, journal, output, lists, self._task, self._stopped
             )
             return work.run(self._report)
         finally:
@@ -147,6 +147,13 @@ def _place(options: BatchOptions, root: Path) -> tuple[Path, Path]:
         return given, given
     is_folder = given.is_dir() or (options.output or "").endswith(("/", os.sep))
     output = given / writer.file_name if is_folder else given
+    suffix = Path(writer.file_name).suffix
+    if output.suffix.lower() != suffix:
+        raise BadOption(
+            "output",
+            f"The form {options.form} goes into a folder, or into a file whose name ends in "
+            f'{suffix}, not into "{shown(output)}".',
+        )
     return output.parent, output
 
 

@@ -10,9 +10,9 @@ from clip_interrogator_ext import catalog
 from clip_interrogator_ext.batch.wording import Wording
 from clip_interrogator_ext.batch.writers import WRITERS
 from clip_interrogator_ext.errors import BadOption
-from clip_interrogator_ext.images import SUFFIXES
 from clip_interrogator_ext.options import InterrogateOptions, ModelOptions
 
+TEXT_SUFFIXES = (".txt", ".caption", ".cap", ".tags", ".prompt", ".text")
 EXISTING = {
     "skip": "leave the text and the picture alone",
     "replace": "write a new text and keep the old one as .bak",
@@ -88,7 +88,7 @@ def _check_choice(name: str, label: str, value: str, choices: tuple[str, ...]) -
 
 
 def _check_pattern(option: str, pattern: str) -> None:
-    """Check the pattern of a text file's name, which must never be that of a picture."""
+    """Check the pattern of a text file's name, which must never be a picture's or a program's."""
     try:
         pieces = list(string.Formatter().parse(pattern))
     except ValueError as error:
@@ -103,7 +103,8 @@ def _check_pattern(option: str, pattern: str) -> None:
     if any(char in literal for literal, *_ in pieces for char in "/\\\0\n"):
         raise BadOption(option, f"The name {pattern!r} must be that of a file, without folders.")
     suffix = Path(pattern.format(stem="a", name="a")).suffix.lower()
-    if not suffix or suffix in SUFFIXES:
+    if suffix not in TEXT_SUFFIXES:
         raise BadOption(
-            option, f"The name {pattern!r} must end like a text's, in .txt or .caption for example."
+            option,
+            f"The name {pattern!r} must end like a text's: in {', '.join(TEXT_SUFFIXES)}.",
         )

@@ -55,3 +55,27 @@ class BatchResult:
     output: Path
     failures_file: Path | None
     stopped: bool = False
+
+
+@dataclass(frozen=True)
+class BatchState:
+    """A batch that a page or another program has asked for.
+
+    `state` is "waiting", "running", "stopping", or, when it has ended, "done", "stopped" or
+    "failed"; then `result` says what became of it, or `error` in a sentence why it failed.
+    `total` is the number of pictures found when it was asked for, `seconds` the time since.
+    """
+
+    name: str
+    state: str
+    input: str
+    total: int
+    seconds: float = 0.0
+    progress: BatchProgress | None = None
+    result: BatchResult | None = None
+    error: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.state in ("done", "stopped", "failed")

@@ -69,6 +69,11 @@ class WebuiHost:
         return not shared.cmd_opts.disable_extension_access
 
     @property
+    def folders_open(self) -> bool:
+        """Whether the WebUI shows folders, and to people of this machine only."""
+        return self.trusted and not shared.cmd_opts.hide_ui_dir_config
+
+    @property
     def chosen_models(self) -> frozenset[str]:
         """The models that the WebUI's owner has chosen in the settings."""
         return frozenset({str(setting("clip")), str(setting("captioner"))})

@@ -1,0 +1,157 @@
+"""The batches that pages and other programs have asked for: one runs, the others wait in line."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary, ref
+
+from clip_interrogator_ext.batch import pictures
+from clip_interrogator_ext.batch.folder import Batch
+from clip_interrogator_ext.batch.results import BatchState
+from clip_interrogator_ext.errors import InterrogatorError
+
+if TYPE_CHECKING:
+    from clip_interrogator_ext.batch.options import BatchOptions
+    from clip_interrogator_ext.batch.results import BatchProgress
+    from clip_interrogator_ext.service import Service
+
+log = logging.getLogger(__name__)
+
+WAITING_LIMIT = 16
+_REMEMBERED = 32  # batches that have ended
+
+
+@dataclass(eq=False)
+class _Job:
+    """A batch from its being asked for until it is forgotten; `batch` is let go of at its end."""
+
+    batch: Batch | None
+    state: BatchState
+    asked_at: float
+
+
+class BatchJobs:
+    """Runs batches one after another in a thread of its own, for as long as there are any."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = ref(service)  # which has us as long as it lives
+        self._lock = threading.Lock()
+        self._jobs: OrderedDict[str, _Job] = OrderedDict()
+        self._worker: threading.Thread | None = None
+
+    def add(self, options: BatchOptions) -> BatchState:
+        """Put a batch into the line and return at once.
+
+        Raises BadOption where its input stands for no pictures, and InterrogatorError where the
+        line is full.
+        """
+        service = self._service()
+        if service is None:
+            raise AssertionError("whoever asks holds the service")
+        found = pictures.find(options.input, options.recursive)
+        name = f"batch-{uuid.uuid4().hex[:12]}"
+        with self._lock:
+            if sum(not job.state.ended for job in self._jobs.values()) > WAITING_LIMIT:
+                raise InterrogatorError(
+                    f"{WAITING_LIMIT} batches wait already: stop one of them, or wait."
+                )
+            state = BatchState(name, "waiting", options.input, len(found.names))
+            batch = Batch(service, options, lambda so_far: self._note(name, so_far), name)
+            self._jobs[name] = _Job(batch, state, time.monotonic())
+            if self._worker is None:
+                self._worker = threading.Thread(
+                    target=self._work, name="clip-interrogator-ext-batches", daemon=True
+                )
+                self._worker.start()
+        return state
+
+    def get(self, name: str) -> BatchState | None:
+        """Return how far a batch is, or None where none of that name is remembered."""
+        with self._lock:
+            job = self._jobs.get(name)
+            return None if job is None else _seen(job)
+
+    def all(self) -> tuple[BatchState, ...]:
+        """Return all batches that are remembered, in the order in which they were asked for."""
+        with self._lock:
+            return tuple(map(_seen, self._jobs.values()))
+
+    def stop(self, name: str) -> bool:
+        """Stop a batch at once, in the midst of a picture too; say whether it was still to end.
+
+        What is finished is kept, and the same batch asked for again goes on from there.
+        """
+        with self._lock:
+            job = self._jobs.get(name)
+            if job is None or job.batch is None:
+                return False
+            job.batch.stop()
+            if job.state.state == "waiting":
+                job.state, job.batch = replace(job.state, state="stopped"), None
+                return True
+            job.state = replace(job.state, state="stopping")
+        if (service := self._service()) is not None:
+            service.interrupt(name)
+        return True
+
+    def _work(self) -> None:
+        while (job := self._next()) is not None:
+            self._run(*job)
+
+    def _next(self) -> tuple[_Job, Batch] | None:
+        with self._lock:
+            for job in self._jobs.values():
+                if job.batch is not None:
+                    job.state = replace(job.state, state="running")
+                    return job, job.batch
+            self._worker = None
+            return None
+
+    def _run(self, job: _Job, batch: Batch) -> None:
+        result, error = None, ""
+        try:
+            result = batch.run()
+            state = "stopped" if result.stopped else "done"
+        except InterrogatorError as refused:
+            state, error = "failed", batch.service.without_paths(str(refused))
+        except Exception as unforeseen:
+            # Whoever asked sees a sentence; whoever runs the program finds the rest in the log.
+            log.exception("The batch %s failed.", job.state.name)
+            state = "failed"
+            error = f"Something went wrong ({type(unforeseen).__name__}); the log has it."
+        with self._lock:
+            job.batch = None
+            job.state = replace(
+                job.state, state=state, result=result, error=error,
+                seconds=time.monotonic() - job.asked_at,
+            )
+            ended = [name for name, one in self._jobs.items() if one.state.ended]
+            for name in ended[:-_REMEMBERED]:
+                del self._jobs[name]
+
+    def _note(self, name: str, progress: BatchProgress) -> None:
+        with self._lock:
+            job = self._jobs[name]
+            job.state = replace(job.state, progress=progress)
+
+
+def _seen(job: _Job) -> BatchState:
+    if job.state.ended:
+        return job.state
+    return replace(job.state, seconds=time.monotonic() - job.asked_at)
+
+
+_jobs: WeakKeyDictionary[Service, BatchJobs] = WeakKeyDictionary()
+_jobs_lock = threading.Lock()
+
+
+def jobs_of(service: Service) -> BatchJobs:
+    """Return a service's batches: the page and the routes have one line."""
+    with _jobs_lock:
+        return _jobs.setdefault(service, BatchJobs(service))
