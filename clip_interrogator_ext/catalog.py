@@ -21,6 +21,8 @@ MODES: dict[str, str] = {
     "style": "No caption: only how the picture looks, after a subject of your own if you give one.",
 }
 
+MODES_WITH_CAPTION = frozenset({"best", "fast", "classic", "caption"})
+
 CATEGORIES: tuple[str, ...] = ("artists", "flavors", "mediums", "movements", "sites")
 """The positive categories in the order in which their tables are merged, which decides ties."""
 

@@ -224,7 +224,7 @@ class Interrogator:
 
     def image_to_features(self, image: Image.Image) -> Tensor:
         """Return a picture's unit vector: (1, dimension)."""
-        return self._resident.encode_image(upright_rgb(image)).unsqueeze(0)
+        return self._resident.encode_images(self._resident.preprocess(upright_rgb(image))[None])
 
     def interrogate(
         self, image: Image.Image, min_flavors: int = 8, max_flavors: int = 32,

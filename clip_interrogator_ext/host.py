@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -48,7 +49,10 @@ class Host(Protocol):
         """The models that the owner has chosen in the settings, which anyone may use."""
 
     def exclusive(self, task: str) -> AbstractContextManager[None]:
-        """Hold the device for one task: nobody else computes meanwhile."""
+        """Hold the device for one task: nobody else computes meanwhile; the others wait in line."""
+
+    def others_wait(self) -> bool:
+        """Say whether somebody waits for the device while we hold it."""
 
     def interrupted(self) -> bool:
         """Say whether the running task is to stop."""
@@ -92,17 +96,31 @@ class StandaloneHost:
         self.folders_open = True
         self.chosen_models: frozenset[str] = frozenset()
         self._show = show
-        self._lock = threading.Lock()
+        self._line: deque[object] = deque()
+        self._turns = threading.Condition()
         self._stop = threading.Event()
 
     @contextlib.contextmanager
     def exclusive(self, task: str) -> Iterator[None]:  # noqa: ARG002 - a WebUI announces the task
         """Hold the device for one task; others wait in line."""
-        with self._lock:
+        place = object()
+        with self._turns:
+            self._line.append(place)
+        try:
+            with self._turns:
+                self._turns.wait_for(lambda: self._line[0] is place)
             try:
                 yield
             finally:
                 self._stop.clear()
+        finally:
+            with self._turns:
+                self._line.remove(place)
+                self._turns.notify_all()
+
+    def others_wait(self) -> bool:
+        """Say whether somebody waits for the device while we hold it."""
+        return len(self._line) > 1
 
     def interrupt(self) -> None:
         """Ask the running task to stop, or the next one where none is running."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
 
 from clip_interrogator_ext import catalog
-from clip_interrogator_ext.errors import BadOption, Interrupted
+from clip_interrogator_ext.errors import BadOption, Interrupted, OutOfMemory
 from clip_interrogator_ext.models import captioning, open_clip
 from clip_interrogator_ext.models.base import Captioner, Network, Tick, no_tick
 from clip_interrogator_ext.models.residency import (
@@ -21,10 +24,9 @@ from clip_interrogator_ext.models.residency import (
     size_bytes,
 )
 from clip_interrogator_ext.options import InterrogateOptions, ModelOptions
-from clip_interrogator_ext.results import Analysis, Loaded, Part, Prompt
+from clip_interrogator_ext.results import Analysis, Loaded, Look, Part, Prompt
 from clip_interrogator_ext.search.modes import (
     MODES,
-    NEEDS_CAPTION,
     Draft,
     Scene,
     Vocabulary,
@@ -41,8 +43,18 @@ if TYPE_CHECKING:
     from clip_interrogator_ext.host import Host
     from clip_interrogator_ext.models.open_clip import OpenClip
 
+log = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
 
 _KEPT_VOCABULARIES = 2  # one for the prompt, one for its negative: each is a copy of its tables
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A picture as the networks read it: for the captioner, and for each backbone, on the CPU."""
+
+    caption: Tensor | None
+    vectors: tuple[Tensor, ...]
 
 
 class Interrogator:
@@ -71,6 +83,7 @@ class Interrogator:
         self._captioner: Captioner | None = None
         self._tables: dict[str, Table] = {}
         self._vocabularies: dict[tuple[str, ...], Vocabulary] = {}
+        self._at_once = models.chunk_size  # pictures in one forward pass
         with memory_errors():
             self.encoders: tuple[OpenClip, ...] = tuple(
                 open_clip.load(
@@ -90,9 +103,9 @@ class Interrogator:
         return catalog.DEMO in (*self.models.backbones, self.models.captioner)
 
     def interrogate(
-        self, image: Image.Image, options: InterrogateOptions, tick: Tick = no_tick
+        self, image: Image.Image | Look, options: InterrogateOptions, tick: Tick = no_tick
     ) -> Prompt:
-        """Return the prompt for an upright RGB picture.
+        """Return the prompt for an upright RGB picture, or for what was seen of one.
 
         Stopped by `tick`, it returns what had been found, marked as interrupted; where nothing
         had been found yet it raises Interrupted. Raises BadOption, BadWordList, OutOfMemory and
@@ -102,7 +115,7 @@ class Interrogator:
         self._check_categories(options)
         scene = self.look(image, options, tick)
         draft = self._answer(scene, options, tick)
-        prompt = self._explain(scene.scorer, draft, options.mode, scene.caption)
+        prompt = self._explain(scene, draft, options)
         negative = None
         if options.negative and options.mode != "negative" and not prompt.interrupted:
             negative = self._negative(scene, options, tick)
@@ -114,48 +127,105 @@ class Interrogator:
         )
 
     def look(
-        self, image: Image.Image, options: InterrogateOptions, tick: Tick = no_tick
+        self, image: Image.Image | Look, options: InterrogateOptions, tick: Tick = no_tick
     ) -> Scene:
         """Look at a picture once: its caption, if the mode needs one, and its vectors."""
+        if not isinstance(image, Look):
+            asks = options.asks_caption and self.models.captioner != catalog.NO_CAPTIONER
+            seen = [self.preparer(captions=asks, tick=tick)(image)]
+            said = self.captions(seen, options, tick)[0] if asks else None
+            image = Look(said, self.vectors(seen, tick)[0])
         caption = ""
-        if options.mode in NEEDS_CAPTION:
-            caption = self.caption(image, options, tick) if options.caption is None else (
-                " ".join(options.caption.split())
-            )
-        encoders = self.resident_encoders()
-        vectors: list[Tensor] = []
-        for encoder in encoders:
-            tick("Looking", len(vectors), len(encoders))
-            vectors.append(encoder.encode_image(image))
-        tick("Looking", len(vectors), len(encoders))
-        return Scene(caption, Scorer(encoders, tuple(vectors), tick))
+        if options.mode in catalog.MODES_WITH_CAPTION:
+            said = image.caption if options.caption is None else options.caption
+            if said is None:
+                raise BadOption(
+                    "caption",
+                    f"The mode {options.mode} needs a caption. Choose a captioner, or write the "
+                    "caption yourself; style and negative do without.",
+                )
+            caption = " ".join(said.split())
+        vectors = tuple(torch.tensor(vector) for vector in image.vectors)
+        return Scene(caption, Scorer(self.resident_encoders(), vectors, tick))
 
     def resident_encoders(self) -> tuple[ResidentEncoder, ...]:
         """Return the backbones, each of which comes to the device when it is asked something."""
         return tuple(ResidentEncoder(encoder, self._residency) for encoder in self.encoders)
 
-    def caption(
-        self, image: Image.Image, options: InterrogateOptions, tick: Tick = no_tick
-    ) -> str:
-        """Return what the captioner says of a picture."""
-        if self.models.captioner == catalog.NO_CAPTIONER:
-            raise BadOption(
-                "caption",
-                f"The mode {options.mode} needs a caption. Choose a captioner, or write the "
-                "caption yourself; style and negative do without.",
+    def preparer(
+        self, *, captions: bool = True, vectors: bool = True, tick: Tick = no_tick
+    ) -> Callable[[Image.Image], Prepared]:
+        """Return what prepares upright RGB pictures for `captions` and `vectors`.
+
+        It may be called by any thread, and outlives the networks.
+        """
+        for_caption = self._captioner_for(tick).preprocess if captions else None
+        for_vectors = [encoder.preprocess for encoder in self.encoders if vectors]
+
+        def prepare(image: Image.Image) -> Prepared:
+            return Prepared(
+                None if for_caption is None else for_caption(image),
+                tuple(preprocess(image) for preprocess in for_vectors),
             )
+
+        return prepare
+
+    def captions(
+        self, pictures: Sequence[Prepared], options: InterrogateOptions, tick: Tick = no_tick
+    ) -> list[str]:
+        """Return what the captioner says of pictures that were prepared for it."""
+        pixels = torch.stack([_required(picture.caption) for picture in pictures])
+        captioner = self._captioner_for(tick)
+        length = options.captioning.max_length
+        tick("caption", 0, length)
+
+        def write(part: Tensor) -> list[str]:
+            with self._residency.on_device(captioner):
+                return captioner.captions(part, options.captioning, tick)
+
+        said = [caption for part in self._in_parts(pixels, write) for caption in part]
+        tick("caption", length, length)  # captions end before their greatest length
+        return said
+
+    def vectors(
+        self, pictures: Sequence[Prepared], tick: Tick = no_tick
+    ) -> list[tuple[tuple[float, ...], ...]]:
+        """Return each prepared picture's unit vectors, one for each backbone."""
+        encoders = self.resident_encoders()
+        columns: list[list[tuple[float, ...]]] = []
+        for index, encoder in enumerate(encoders):
+            tick("Looking", index, len(encoders))
+            pixels = torch.stack([picture.vectors[index] for picture in pictures])
+            parts = self._in_parts(pixels, encoder.encode_images)
+            columns.append([tuple(row) for part in parts for row in part.tolist()])
+        tick("Looking", len(encoders), len(encoders))
+        return list(zip(*columns, strict=True))
+
+    def _in_parts(self, pixels: Tensor, work: Callable[[Tensor], Answer]) -> list[Answer]:
+        """Do work on pictures, as many at once as memory allows: half of them when it runs out."""
+        answers: list[Answer] = []
+        done = 0
+        while done < len(pixels):
+            part = pixels[done : done + self._at_once]
+            try:
+                answers.append(work(part))
+            except OutOfMemory:
+                if len(part) == 1:
+                    raise
+                self._at_once = len(part) // 2
+                log.warning("Memory ran out; looking at %d pictures at once.", self._at_once)
+                continue
+            done += len(part)
+        return answers
+
+    def _captioner_for(self, tick: Tick) -> Captioner:
         if self._captioner is None:
             with memory_errors():
                 self._captioner = captioning.load_captioner(
                     self.models.captioner, self._host.models_dirs, self._device.type, self._dtype,
                     tick,
                 )
-        tick("caption", 0, options.captioning.max_length)
-        with self._residency.on_device(self._captioner):
-            said = self._captioner.caption(image, options.captioning, tick)
-        # Captions end before their greatest length.
-        tick("caption", options.captioning.max_length, options.captioning.max_length)
-        return said
+        return self._captioner
 
     def analyze(self, image: Image.Image, top: int = 5, tick: Tick = no_tick) -> Analysis:
         """Return the `top` phrases of each positive category nearest to a picture."""
@@ -225,7 +295,7 @@ class Interrogator:
             draft = self._answer(replace(scene, caption=""), options, tick)
         except Interrupted:
             draft = Draft(interrupted=True)
-        answer = self._explain(scene.scorer, draft, "negative", "")
+        answer = self._explain(replace(scene, caption=""), draft, options)
         return replace(answer, seconds=time.perf_counter() - started)
 
     def _vocabulary(self, options: InterrogateOptions, tick: Tick) -> Vocabulary:
@@ -257,22 +327,22 @@ class Interrogator:
             self._tables[name] = Table(phrases, (name,) * len(phrases), vectors)
         return self._tables[name]
 
-    def _explain(self, scorer: Scorer, draft: Draft, mode: str, caption: str) -> Prompt:
-        """Say how near the text is, and each of its phrases, alone and by being there."""
-        text = draft.text
+    def _explain(self, scene: Scene, draft: Draft, options: InterrogateOptions) -> Prompt:
+        """Say how near the text is, and if asked each of its phrases, alone and by being there."""
+        scorer, text = scene.scorer, draft.text
         similarity = None
         parts = tuple(Part(piece.phrase, piece.category, None, None) for piece in draft.pieces)
-        if text and not draft.interrupted:
+        if text and options.weigh and not draft.interrupted:
             try:
-                similarity, parts = self._weigh(scorer, draft, away=mode == "negative")
+                similarity, parts = self._weigh(scorer, draft, away=options.mode == "negative")
             except Interrupted:
                 draft = replace(draft, interrupted=True)
         if text and similarity is None:
             similarity = float(replace(scorer, tick=no_tick).texts([text])[0])
         return Prompt(
             text=text,
-            mode=mode,
-            caption=caption,
+            mode=options.mode,
+            caption=scene.caption,
             tokens=scorer.count_tokens([text])[0] if text else 0,
             similarity=similarity,
             seconds=0.0,
@@ -296,6 +366,12 @@ class Interrogator:
             )
         )
         return scores[0], parts
+
+
+def _required(pixels: Tensor | None) -> Tensor:
+    if pixels is None:
+        raise AssertionError("the picture was prepared for its caption")
+    return pixels
 
 
 def _loaded(network: Network, kind: str) -> Loaded:

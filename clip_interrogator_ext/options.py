@@ -103,7 +103,8 @@ class InterrogateOptions:
 
     `negative` asks for the negative prompt in the same run. `caption` stands in for the
     captioner's. `subject` goes in front in style mode. `categories` limits the positive word
-    lists. Where `max_flavors` or `token_budget` is None, the mode or the backbone decides.
+    lists. Where `max_flavors` or `token_budget` is None, the mode or the backbone decides. `weigh`
+    asks for each phrase's score and gain.
     """
 
     mode: str = "best"
@@ -116,6 +117,12 @@ class InterrogateOptions:
     max_flavors: int | None = None
     token_budget: int | None = None
     captioning: CaptionOptions = CaptionOptions()
+    weigh: bool = True
+
+    @property
+    def asks_caption(self) -> bool:
+        """Whether the captioner has to be asked."""
+        return self.mode in catalog.MODES_WITH_CAPTION and self.caption is None
 
     def __post_init__(self) -> None:
         _check(self, {})

@@ -13,13 +13,26 @@ class Part:
 
     `similarity` is that of the phrase alone to the picture; `gain` is what the prompt's
     similarity loses without the phrase (in a negative prompt, by how much the picture comes
-    nearer without it). Both are None where the run was stopped before they were known.
+    nearer without it). Both are None where they were not asked for, or the run was stopped before
+    they were known.
     """
 
     phrase: str
     category: str
     similarity: float | None
     gain: float | None
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen of a picture, so that it is not needed any more.
+
+    `caption` is None where none was asked for; `vectors` are the picture's of unit length, one
+    for each backbone.
+    """
+
+    caption: str | None
+    vectors: tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)

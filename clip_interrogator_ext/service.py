@@ -8,7 +8,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -25,12 +25,12 @@ from clip_interrogator_ext.host import (
 )
 from clip_interrogator_ext.images import as_picture
 from clip_interrogator_ext.options import InterrogateOptions, ModelOptions
-from clip_interrogator_ext.results import Run, Status
+from clip_interrogator_ext.results import Look, Run, Status
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from clip_interrogator_ext.interrogator import Interrogator
+    from clip_interrogator_ext.interrogator import Interrogator, Prepared
     from clip_interrogator_ext.results import Analysis, ModelPlace, Prompt
     from clip_interrogator_ext.vocabulary.lists import Category
 
@@ -78,6 +78,40 @@ class _Run:
         )
 
 
+class Series:
+    """The runs of one thread, which hold the device together while nobody else wants it."""
+
+    def __init__(
+        self, host: Host, take_turn: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        self._host = host
+        self._take_turn = take_turn
+        self._held: AbstractContextManager[None] | None = None
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Have the device for one run."""
+        if self._held is None:
+            turn = self._take_turn()
+            turn.__enter__()
+            self._held = turn
+        try:
+            yield
+        finally:
+            self.give_way()
+
+    def give_way(self) -> None:
+        """Let others have the device, if they wait."""
+        if self._host.others_wait():
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the device."""
+        held, self._held = self._held, None
+        if held is not None:
+            held.__exit__(None, None, None)
+
+
 class Service:
     """Answers about pictures, one task after another, and keeps the networks for the next.
 
@@ -98,6 +132,7 @@ class Service:
         self._made_of: tuple[object, ...] = ()
         self._runs: list[_Run] = []
         self._runs_lock = threading.Lock()
+        self._here = threading.local()  # the series of each thread
         self._smaller: dict[ModelOptions, ModelOptions] = {}  # after memory ran out once
 
     def use_folders(self, cache_dir: str | Path | None, lists_dir: str | Path | None) -> None:
@@ -183,21 +218,72 @@ class Service:
 
     def interrogate(
         self,
-        image: Image.Image | str | Path,
+        image: Image.Image | str | Path | Look,
         options: InterrogateOptions | None = None,
         models: ModelOptions | None = None,
         task: str | None = None,
     ) -> Prompt:
-        """Return the prompt for a picture or a picture's file; see Interrogator.interrogate.
+        """Return the prompt for a picture, its file, or a look at it; see Interrogator.interrogate.
 
         Where memory runs out, everything is unloaded and the task tried once more with smaller
         chunks, before OutOfMemory is raised.
         """
-        upright, asked = as_picture(image), options or InterrogateOptions()
+        seen = image if isinstance(image, Look) else as_picture(image)
+        asked = options or InterrogateOptions()
         return self._run(
-            "interrogate", task, models,
-            lambda engine, tick: engine.interrogate(upright, asked, tick),
+            "interrogate", task, models, lambda engine, tick: engine.interrogate(seen, asked, tick)
         )
+
+    def preparer(
+        self,
+        models: ModelOptions | None = None,
+        *,
+        captions: bool = True,
+        vectors: bool = True,
+        task: str | None = None,
+    ) -> Callable[[Image.Image], Prepared]:
+        """Return what prepares pictures for `captions` and `vectors`, for any thread to call."""
+        return self._run(
+            "prepare", task, models,
+            lambda engine, tick: engine.preparer(captions=captions, vectors=vectors, tick=tick),
+        )
+
+    def captions(
+        self,
+        pictures: Sequence[Prepared],
+        options: InterrogateOptions | None = None,
+        models: ModelOptions | None = None,
+        task: str | None = None,
+    ) -> list[str]:
+        """Return the captions of several prepared pictures, as many at once as memory allows."""
+        asked = options or InterrogateOptions()
+        return self._run(
+            "captions", task, models, lambda engine, tick: engine.captions(pictures, asked, tick)
+        )
+
+    def vectors(
+        self,
+        pictures: Sequence[Prepared],
+        models: ModelOptions | None = None,
+        task: str | None = None,
+    ) -> list[tuple[tuple[float, ...], ...]]:
+        """Return the unit vectors of several prepared pictures, one for each backbone."""
+        return self._run(
+            "vectors", task, models, lambda engine, tick: engine.vectors(pictures, tick)
+        )
+
+    @contextmanager
+    def series(self, task: str) -> Iterator[Series]:
+        """Hold the device over many runs of this thread, but let others have it between two.
+
+        So networks, and what made room for them, are moved only when the device changes hands.
+        """
+        series = self._here.series = Series(self.host, lambda: self._turn(task))
+        try:
+            yield series
+        finally:
+            self._here.series = None
+            series.close()
 
     def analyze(
         self,
@@ -241,12 +327,20 @@ class Service:
     ) -> Answer:
         asked = models or ModelOptions()
         self._require_allowed(asked)
-        with self._announced(kind, task) as run, self.host.exclusive(run.task):
+        series: Series | None = getattr(self._here, "series", None)
+        with self._announced(kind, task) as run, (
+            self._turn(run.task) if series is None else series.turn()
+        ):
             run.running = True
             tick = self._tick_of(run)
+            tick("", 0, 0)  # it may have been stopped while it waited
+            return self._twice(asked, work, tick)
+
+    @contextmanager
+    def _turn(self, task: str) -> Iterator[None]:
+        with self.host.exclusive(task):
             try:
-                tick("", 0, 0)  # it may have been stopped while it waited
-                return self._twice(asked, work, tick)
+                yield
             finally:
                 self._after_run()
 

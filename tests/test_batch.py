@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import json
 import os
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from PIL import Image
 
 from clip_interrogator_ext import ModelOptions, Service, StandaloneHost
+from clip_interrogator_ext.batch import decoding, outputs
 from clip_interrogator_ext.batch import folder as folder_module
 from clip_interrogator_ext.batch.folder import Batch
 from clip_interrogator_ext.batch.journal import NAME, Journal
+from clip_interrogator_ext.batch.looks import NAME as LOOKS
 from clip_interrogator_ext.batch.options import EXISTING, BatchOptions
 from clip_interrogator_ext.batch.pictures import find, name_texts
 from clip_interrogator_ext.batch.wording import Wording
@@ -26,7 +31,7 @@ from clip_interrogator_ext.batch.writers import WRITERS
 from clip_interrogator_ext.errors import BadOption, InterrogatorError, Interrupted, MissingModel
 from clip_interrogator_ext.faces import cli
 from clip_interrogator_ext.options import InterrogateOptions
-from clip_interrogator_ext.results import Part, Prompt
+from clip_interrogator_ext.results import Look, Part, Prompt
 
 if TYPE_CHECKING:
     from clip_interrogator_ext.batch.results import BatchProgress, BatchResult
@@ -41,23 +46,49 @@ class Engine:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str | None, tuple[str, ...]]] = []
+        self.captioned: list[list[int]] = []
+        self.looked: list[list[int]] = []
         self.before: Callable[[int], None] = lambda _count: None
+        self.before_captions: Callable[[], None] = lambda: None
 
     def categories(self) -> dict[str, Any]:
         return {}
 
+    @contextlib.contextmanager
+    def series(self, _task: str) -> Iterator[Any]:
+        yield SimpleNamespace(give_way=lambda: None)
+
+    def preparer(
+        self, _models: ModelOptions, *, captions: bool, vectors: bool, task: str
+    ) -> Callable[[Image.Image], Any]:
+        assert captions or vectors, task
+        return lambda image: image.getpixel((0, 0))[0] + (0 if captions else 1000)
+
+    def captions(
+        self, pictures: list[int], _options: InterrogateOptions, _models: ModelOptions, _task: str
+    ) -> list[str]:
+        self.before_captions()
+        assert all(red < 1000 for red in pictures), "these were prepared without captions"
+        self.captioned.append(pictures)
+        return [f"caption {red}" for red in pictures]
+
+    def vectors(self, pictures: list[int], _models: ModelOptions, _task: str) -> list[Any]:
+        self.looked.append([red % 1000 for red in pictures])
+        return [((float(red % 1000),),) for red in pictures]
+
     def interrogate(
-        self, image: Image.Image, options: InterrogateOptions, models: ModelOptions, task: str
+        self, look: Look, options: InterrogateOptions, models: ModelOptions, _task: str
     ) -> Prompt:
         self.before(len(self.asked))
-        red = image.getpixel((0, 0))[0]
-        self.asked.append((options.mode, options.caption, models.backbones))
-        caption = options.caption or f"caption {red}"
+        assert look.vectors[0][0] == int(look.vectors[0][0])
+        caption = look.caption if options.caption is None else options.caption
+        self.asked.append((options.mode, caption, models.backbones))
         text = f"{caption}, by {models.backbones[0]}, (fine)"
         negative = Prompt("blurry", "negative", "", 1, 0.1, 0.0) if options.negative else None
+        scores = (0.2, 0.1) if options.weigh else (None, None)
         return Prompt(
-            caption if options.mode == "caption" else text, options.mode, caption, 5, 0.25, 0.5,
-            (Part("(fine)", "flavors", 0.2, 0.1),), negative,
+            text, options.mode, caption or "", 5, 0.25, 0.5,
+            (Part("(fine)", "flavors", *scores),), negative,
         )
 
 
@@ -87,7 +118,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     """Return every file but the journal, by its name below the folder."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*")) if path.is_file() and path.name != NAME
+        for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in (NAME, LOOKS)
     }
 
 
@@ -96,6 +127,11 @@ def texts(folder: Path) -> dict[str, str]:
         name: content.decode() for name, content in tree(folder).items()
         if not name.endswith((".png", ".jpg", ".webp"))
     }
+
+
+def without_seconds(path: Path) -> bytes:
+    """Return a file's content; what a picture took is not the same twice."""
+    return re.sub(rb'"seconds": [\d.e-]+', b"", path.read_bytes())
 
 
 # What is read
@@ -313,7 +349,7 @@ def test_a_caption_from_a_file_stands_in_for_the_captioners(engine, photos):
     for _ in range(2):
         run(engine, photos, caption_from="{stem}.txt", existing="replace")
     assert texts(photos)["a.txt"].startswith("my caption, by tiny")
-    assert [caption for _, caption, _ in engine.asked] == ["my caption", None]
+    assert [caption for _, caption, _ in engine.asked] == ["my caption", "caption 1"]
     for caption in ("one", "two"):
         (photos / "b.caption").write_text(caption)
         run(engine, photos, caption_from="{stem}.caption", existing="replace")
@@ -344,7 +380,8 @@ def test_the_negative_prompt_in_each_form(engine, photos):
     assert written["prompts.txt"] == f'--prompt "{prompt}" --negative_prompt "blurry"\n'
     assert "picture,caption,prompt,negative,similarity,tokens" in written["prompts.csv"]
     assert json.loads(written["prompts.jsonl"])["negative"] == "blurry"
-    assert len(engine.asked) == 1  # other forms use the answers that are there
+    assert len(engine.asked) == 2  # forms share answers; jsonl asks once more, for the scores
+    assert engine.captioned == engine.looked[:1] == [[1]]
 
 
 def test_a_table_has_the_backbones_side_by_side(engine, photos):
@@ -354,7 +391,8 @@ def test_a_table_has_the_backbones_side_by_side(engine, photos):
     run(engine, photos, form="csv", beside=(("other", "third"),))
     assert [backbones for *_, backbones in engine.asked] == [("tiny",)] * 2 + [
         ("other", "third")] * 2
-    assert [caption for _, caption, _ in engine.asked] == [None, None, "caption 1", "caption 2"]
+    assert [caption for _, caption, _ in engine.asked] == ["caption 1", "caption 2"] * 2
+    assert engine.captioned == [[1, 2]]
     with (photos / "prompts.csv").open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["picture"] for row in rows] == ["a, b.png", "é.png"]
@@ -363,7 +401,7 @@ def test_a_table_has_the_backbones_side_by_side(engine, photos):
     run(engine, photos, form="jsonl", beside=(("other", "third"),))
     line = json.loads((photos / "prompts.jsonl").read_text(encoding="utf-8").splitlines()[0])
     assert [answer["backbones"] for answer in line["answers"]] == [["tiny"], ["other", "third"]]
-    assert len(engine.asked) == 4
+    assert engine.captioned == [[1, 2]]
 
 
 def test_jsonl_tells_all_that_is_known(engine, photos):
@@ -375,7 +413,8 @@ def test_jsonl_tells_all_that_is_known(engine, photos):
         "picture": "a.png", "sha256": hashlib.sha256(picture.read_bytes()).hexdigest(),
         "caption": "caption 1", "text": "sks, caption 1, by tiny, (fine)",
         "prompt": "caption 1, by tiny, (fine)", "mode": "best", "similarity": 0.25, "tokens": 5,
-        "seconds": 0.5, "backbones": ["tiny"], "captioner": "tiny", "demo": False,
+        "seconds": pytest.approx(0.5, abs=0.2), "backbones": ["tiny"], "captioner": "tiny",
+        "demo": False,
         "phrases": [
             {"phrase": "(fine)", "category": "flavors", "similarity": 0.2, "gain": 0.1}
         ],
@@ -493,13 +532,14 @@ def test_a_torn_last_line_and_a_damaged_one_are_survived(engine, photos):
     for number in range(3):
         draw(photos / f"{number}.png", number)
     run(engine, photos, form="jsonl")
-    expected = (photos / "prompts.jsonl").read_bytes()
+    expected = without_seconds(photos / "prompts.jsonl")
     lines = (photos / NAME).read_bytes().splitlines(keepends=True)
-    lines[1] = b"\0" * 20 + b"\n"  # the first picture's answer
+    first = next(at for at, line in enumerate(lines) if b'"kind": "answer"' in line)
+    lines[first] = b"\0" * 20 + b"\n"
     (photos / NAME).write_bytes(b"".join(lines) + b'{"kind": "ans')
     result = run(engine, photos, form="jsonl")
     assert (result.done, len(engine.asked)) == (3, 4)
-    assert (photos / "prompts.jsonl").read_bytes() == expected
+    assert without_seconds(photos / "prompts.jsonl") == expected
     assert (photos / NAME).read_bytes().count(b'{"kind": "ans"') == 0
 
 
@@ -626,51 +666,145 @@ def test_low_memory_makes_all_captions_first(engine, photos):
     little = replace(TINY, low_memory=True)
 
     def interrupt(count: int) -> None:
-        if count == 3:
+        if count == 1:
             raise Interrupted("The run was stopped.")
 
     engine.before = interrupt
     seen: list[BatchProgress] = []
     assert run(engine, photos, seen.append, models=little).stopped
+    assert engine.captioned == [[0, 1]]
     engine.before = lambda _count: None
     run(engine, photos, seen.append, models=little)
-    assert [(mode, caption) for mode, caption, _ in engine.asked] == [
-        ("caption", None), ("caption", None), ("best", "caption 0"), ("best", "caption 1"),
-    ]
+    assert engine.captioned == [[0, 1]]
+    assert [caption for _, caption, _ in engine.asked] == ["caption 0", "caption 1"]
     assert [one.step for one in seen[:3]] == ["Captions", "Captions", "Prompts"]
     style = InterrogateOptions(mode="style")
     run(engine, photos, models=little, asked=style, existing="replace")
-    assert len(engine.asked) == 6
+    assert len(engine.asked) == 4
+    assert engine.captioned == [[0, 1]]
+
+
+@pytest.fixture
+def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder_module, "_TOGETHER", 4)
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_pictures_are_looked_at_in_groups(engine, photos):
+    """Those that fail, are skipped, or are known take no place in them."""
+    for number in range(12):
+        draw(photos / f"{number}.png", number)
+    (photos / "1.png").write_bytes(b"bad")
+    (photos / "2.txt").write_text("mine")
+    (photos / "3.caption").write_text("given")
+    assert run(engine, photos, caption_from="{stem}.caption").done == 10
+    assert engine.captioned == [[0, 4, 5], [6, 7, 8, 9], [10, 11]]
+    assert engine.looked == [[0, 3, 4, 5], [6, 7, 8, 9], [10, 11]]
+    run(engine, photos, existing="replace", caption_from="{stem}.caption")
+    assert engine.looked[3:] == [[2]]
+
+
+@pytest.mark.usefixtures("small_groups")
+@pytest.mark.parametrize("stopped_at", [0, 1, 2, 3, 4, 5, 9])
+def test_what_was_looked_at_is_not_looked_at_again(engine, photos, stopped_at):
+    """After a stop anywhere the groups are those of a run never stopped."""
+    for number in range(10):
+        draw(photos / f"{number}.png", number)
+    (photos / "2.png").write_bytes(b"bad")
+
+    def interrupt(count: int) -> None:
+        if count == stopped_at:
+            raise Interrupted("The run was stopped.")
+
+    engine.before = interrupt
+    assert run(engine, photos).stopped == (stopped_at < 9)
+    assert (photos / LOOKS).is_file() == (stopped_at < 9)
+    engine.before = lambda _count: None
+    assert run(engine, photos).done == 9
+    assert engine.looked == engine.captioned == [[0, 1, 3, 4], [5, 6, 7, 8], [9]]
+    assert len(engine.asked) == 9
+    assert not (photos / LOOKS).exists()
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_damaged_looks_are_looked_at_again(engine, photos, caplog):
+    """With a warning; the captions are kept in the journal."""
+    for number in range(3):
+        draw(photos / f"{number}.png", number)
+    batch = Batch(engine, BatchOptions(str(photos), models=TINY))
+    engine.before = lambda _count: batch.stop()
+    batch.run()
+    (photos / LOOKS).write_bytes(b"{torn")
+    assert run(engine, photos).done == 3
+    assert "damaged" in caplog.text
+    assert engine.captioned == [[0, 1, 2]]
+    assert engine.looked == [[0, 1, 2], [1, 2]]
+
+
+def test_no_captioner_fails_only_where_no_caption_is_given(engine, photos):
+    """Where captions come from files; else it concerns all pictures."""
+    for number in range(2):
+        draw(photos / f"{number}.png", number)
+    (photos / "1.caption").write_text("given")
+
+    def needs(look: Look, options: InterrogateOptions, *others: Any) -> Prompt:
+        if look.caption is None and options.caption is None:
+            raise BadOption("caption", "The mode best needs a caption.")
+        return real(look, options, *others)
+
+    real, engine.interrogate = engine.interrogate, needs
+    models = replace(TINY, captioner="none")
+    result = run(engine, photos, models=models, caption_from="{stem}.caption")
+    assert (result.done, len(result.failures)) == (1, 1)
+    assert "There is no caption for" in result.failures[0].reason
+    with pytest.raises(BadOption, match="needs a caption"):
+        run(engine, photos, models=models)
+    assert not engine.captioned
+
+
+def test_a_picture_that_changes_midway_is_seen_as_it_is_read(engine, photos):
+    """Known by its name and date, it turns out to be another: it is asked, with a caption."""
+    photos.mkdir()
+    path = photos / "a.bmp"
+    Image.new("RGB", (8, 8), (1, 0, 0)).save(path)
+    run(engine, photos)
+    stamp = path.stat()
+    Image.new("RGB", (8, 8), (2, 0, 0)).save(path)
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    fast = InterrogateOptions(mode="fast")
+    assert path.stat().st_size == stamp.st_size
+    run(engine, photos, asked=fast, existing="replace")
+    assert texts(photos)["a.txt"] == "caption 2, by tiny, (fine)"
+    assert engine.captioned == [[1], [2]]
 
 
 def test_decoding_runs_ahead_but_not_far(engine, photos, monkeypatch):
-    """While the engine is busy with the first picture, the next ones are being loaded, not all."""
+    """While the engine is busy with a group, the next one is being loaded, not all."""
     for number in range(12):
         draw(photos / f"{number}.png", number)
-    from clip_interrogator_ext.batch import decoding
-
+    monkeypatch.setattr(folder_module, "_TOGETHER", 2)
     loaded, ready, real = [], threading.Event(), decoding.load
 
-    def load(path: Path) -> Any:
+    def load(path: Path, prepare: Any) -> Any:
         loaded.append(path)
-        if len(loaded) > 2:
+        if len(loaded) > 3:
             ready.set()
-        return real(path)
+        return real(path, prepare)
 
     def wait(count: int) -> None:
         if count == 0:
             assert ready.wait(10)
-        assert len(loaded) <= count + 1 + decoding.AHEAD
+        assert len(loaded) <= count // 2 * 2 + 2 * 2 + 1
 
-    monkeypatch.setattr(decoding, "load", load)
+    monkeypatch.setattr(folder_module, "load", load)
     engine.before = wait
     assert run(engine, photos).done == 12
 
 
 def test_a_table_can_be_read_midway(engine, photos, monkeypatch):
     """It is written now and then, whole each time."""
-    monkeypatch.setattr(folder_module, "_MIDWAY_SECONDS", 0.0)
-    monkeypatch.setattr(folder_module, "_MIDWAY_SHARE", 0)
+    monkeypatch.setattr(outputs, "_MIDWAY_SECONDS", 0.0)
+    monkeypatch.setattr(outputs, "_MIDWAY_SHARE", 0)
     for number in range(3):
         draw(photos / f"{number}.png", number)
     sizes = []
@@ -716,23 +850,31 @@ def test_the_real_engine_and_the_command_line(backbone_folder, tmp_path, capfd):
 
 
 def test_generation_gets_its_turn_between_pictures(backbone_folder, tmp_path):
-    """Each picture is a run of its own: whoever waits for the device has it before the next."""
-    for number in range(3):
-        draw(tmp_path / "photos" / f"{number}.png", number * 80)
+    """Whoever waits for the device has it before the next picture, and while none is asked."""
+    for number in range(6):
+        draw(tmp_path / "photos" / f"{number}.png", number * 40)
     lists = tmp_path / "lists"
     lists.mkdir()
     (lists / "flavors.txt").write_text("one\ntwo")
     host, order = StandaloneHost("cpu"), []
     service = Service(host, cache_dir=tmp_path / "cache", lists_dir=lists)
 
-    def report(progress: BatchProgress) -> None:
-        order.append(progress.done)
+    def generate() -> None:
         with host.exclusive("generation"):
             order.append("generation")
 
+    def report(progress: BatchProgress) -> None:
+        order.append(progress.done)
+        if progress.done in (2, 4):
+            waiting.append(threading.Thread(target=generate))
+            waiting[-1].start()
+            while not host.others_wait():
+                pass
+
+    waiting: list[threading.Thread] = []
     models = ModelOptions(backbones=(str(backbone_folder),), captioner="none")
     asked = InterrogateOptions(
         mode="style", categories=("flavors",), min_flavors=1, max_flavors=2
     )
     run(service, tmp_path / "photos", report, models=models, asked=asked)
-    assert order == [1, "generation", 2, "generation", 3, "generation"]
+    assert order == [1, 2, "generation", 3, 4, "generation", 5, 6]

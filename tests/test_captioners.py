@@ -216,9 +216,9 @@ def test_a_caption_is_what_transformers_writes(
     module = getattr(transformers, captioner.model_class).from_pretrained(folder)
     reader = getattr(transformers, captioner.image_processor_class).from_pretrained(folder)
     pixels = reader(images=picture, return_tensors="pt")["pixel_values"]
-    torch.testing.assert_close(captioner._pixels(picture), pixels, atol=0.03, rtol=0)
+    torch.testing.assert_close(captioner.preprocess(picture)[None], pixels, atol=0.03, rtol=0)
     ids = module.generate(
-        pixel_values=captioner._pixels(picture), do_sample=False, max_new_tokens=8
+        pixel_values=captioner.preprocess(picture)[None], do_sample=False, max_new_tokens=8
     )
     own = captioner._tokenizer.decode(ids[0].tolist(), skip_special_tokens=True).strip()
     assert captioner.caption(picture, CaptionOptions(max_length=8)) == own
@@ -235,7 +235,7 @@ def test_blip2_writes_what_its_module_writes(
     module = captioner.module
     if int(transformers.__version__.split(".")[0]) >= 5:
         module.config.image_token_index = 47  # newer versions put the picture in their place
-    ids = module.generate(captioner._pixels(picture), do_sample=False, max_length=20)
+    ids = module.generate(captioner.preprocess(picture)[None], do_sample=False, max_length=20)
     own = captioner._tokenizer.decode(ids[0].tolist(), skip_special_tokens=True).strip()
     assert len(caption.split()) == 6
     assert own.removeprefix("word47 " * 4).startswith(caption)
@@ -639,7 +639,7 @@ def test_picture_settings_may_be_nested(
     blip_copy: Path, folders: dict[str, Path], picture: Image.Image
 ) -> None:
     """Transformers 5 writes them into processor_config.json, under a key."""
-    expected = load(blip_copy)._pixels(picture)
+    expected = load(blip_copy).preprocess(picture)
     path = blip_copy / "preprocessor_config.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
     settings |= {"image_processor_type": "BlipImageProcessorFast", "data_format": "channels_first"}
@@ -648,7 +648,7 @@ def test_picture_settings_may_be_nested(
         json.dumps({"image_processor": settings, "processor_class": "BlipProcessor"}),
         encoding="utf-8",
     )
-    assert torch.equal(load(blip_copy)._pixels(picture), expected)
+    assert torch.equal(load(blip_copy).preprocess(picture), expected)
 
 
 def test_words_may_be_a_plain_list(blip_copy: Path, picture: Image.Image) -> None:

@@ -170,7 +170,8 @@ def test_injected_models_are_used(small, backbone_folder, lists):
     assert small.asked == []
     image = Image.open("picture.png")
     assert ci.clip_model is encoder.module
-    assert torch.allclose(ci.image_to_features(image)[0], encoder.encode_image(image))
+    seen = encoder.encode_images(encoder.preprocess(image)[None])
+    assert torch.allclose(ci.image_to_features(image), seen)
     caption = ci.generate_caption(image)
     assert caption == "a picture of pixels"
     assert ci.interrogate_classic(image).startswith(caption)

@@ -265,7 +265,7 @@ def test_out_of_memory_twice_is_an_error_that_says_what_to_do(service, models, p
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(open_clip.OpenClip, "encode_image", never)
+        patch.setattr(open_clip.OpenClip, "encode_images", never)
         with pytest.raises(OutOfMemory, match=r"not enough memory.*Choose a smaller"):
             service.interrogate(picture, options("fast"), models)
     assert service.interrogate(picture, options("fast"), models).text
@@ -290,7 +290,7 @@ def test_a_failure_leaves_nothing_behind(service, models, picture, monkeypatch):
     def fail(*_arguments: object) -> None:
         raise ZeroDivisionError("unforeseen")
 
-    monkeypatch.setattr(open_clip.OpenClip, "encode_image", fail)
+    monkeypatch.setattr(open_clip.OpenClip, "encode_images", fail)
     with pytest.raises(ZeroDivisionError) as held:
         service.interrogate(picture, options("fast"), models)
     gc.collect()

@@ -33,7 +33,10 @@ class WordEncoder:
             vector[self.words.index(word)] = weight
         return normalize(vector, dim=0)
 
-    def encode_image(self, image: object) -> Tensor:
+    def preprocess(self, image: object) -> Tensor:
+        raise AssertionError("pictures are given as vectors here")
+
+    def encode_images(self, pixels: object) -> Tensor:
         raise AssertionError("pictures are given as vectors here")
 
     def encode_texts(

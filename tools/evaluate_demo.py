@@ -107,7 +107,7 @@ def clip_figures(
 ) -> dict[str, float]:
     """Rank the word lists and the pictures' own descriptions by nearness."""
     categories = load_categories()
-    images = torch.stack([encoder.encode_image(picture) for picture in pictures])
+    images = encoder.encode_images(torch.stack([encoder.preprocess(one) for one in pictures]))
     mediums = nearest(images, categories["mediums"].phrases, encoder)
     flavors = nearest(images, categories["flavors"].phrases, encoder)
     descriptions = [draw_pictures.describe(scene).text for scene in scenes]

@@ -1,8 +1,9 @@
-"""Read and decode pictures ahead of their turn, in threads."""
+"""Read, decode and prepare pictures ahead of their turn, in threads."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -18,8 +19,10 @@ from clip_interrogator_ext.images import MAX_BYTES, open_image
 if TYPE_CHECKING:
     from PIL import Image
 
-AHEAD = 3  # pictures; each may hold hundreds of megabytes when it is decoded
-_THREADS = 2
+    from clip_interrogator_ext.interrogator import Prepared
+
+Prepare = Callable[["Image.Image"], "Prepared"]
+_THREADS = min(4, max(2, (os.cpu_count() or 1) // 2))  # a large picture takes 500 MB in each
 Item = TypeVar("Item")
 
 
@@ -33,11 +36,11 @@ class Stamp:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A picture, upright and in RGB, with the hash of its file's bytes."""
+    """A picture as the networks read it, with the hash of its file's bytes."""
 
     sha256: str
     stamp: Stamp
-    image: Image.Image
+    prepared: Prepared
 
 
 class _Named(BytesIO):
@@ -46,6 +49,9 @@ class _Named(BytesIO):
     def __init__(self, content: bytes, name: str) -> None:
         super().__init__(content)
         self.name = name
+
+
+Load = Callable[[], Loaded]
 
 
 def stamp_of(path: Path) -> Stamp | None:
@@ -57,8 +63,8 @@ def stamp_of(path: Path) -> Stamp | None:
     return Stamp(status.st_size, status.st_mtime_ns)
 
 
-def load(path: Path) -> Loaded:
-    """Read and decode a picture; raises BadImage. What is hashed is what is decoded."""
+def load(path: Path, prepare: Prepare) -> Loaded:
+    """Read, decode and prepare a picture; raises BadImage. What is hashed is what is decoded."""
     try:
         # The stamp first: whoever changes the file meanwhile makes it a stamp of the past.
         status = path.stat()
@@ -71,23 +77,24 @@ def load(path: Path) -> Loaded:
         raise BadImage(f'"{path.name}" changed while it was read: start again.')
     image = open_image(_Named(content, str(path)))
     stamp = Stamp(status.st_size, status.st_mtime_ns)
-    return Loaded(hashlib.sha256(content).hexdigest(), stamp, image)
+    return Loaded(hashlib.sha256(content).hexdigest(), stamp, prepare(image))
 
 
 def ahead(
-    items: Iterable[Item], path_of: Callable[[Item], Path | None]
+    items: Iterable[Item], load_of: Callable[[Item], Load | None], count: int
 ) -> Generator[tuple[Item, Future[Loaded] | None], None, None]:
     """Yield each item with the picture that it needs, which is being loaded before its turn.
 
-    `path_of` returns None for an item that needs none.
+    `load_of` returns what loads an item's picture, or None where it needs none; so many as
+    `count` are loaded ahead.
     """
     waiting: deque[tuple[Item, Future[Loaded] | None]] = deque()
     with ThreadPoolExecutor(_THREADS, "clip-interrogator-ext-decoding") as threads:
         try:
             for item in items:
-                path = path_of(item)
-                waiting.append((item, None if path is None else threads.submit(load, path)))
-                if len(waiting) > AHEAD:
+                loader = load_of(item)
+                waiting.append((item, None if loader is None else threads.submit(loader)))
+                if len(waiting) > count:
                     yield waiting.popleft()
             while waiting:
                 yield waiting.popleft()

@@ -1,22 +1,22 @@
-"""Interrogate the pictures of a folder one after another, so that nothing is done twice."""
+"""Interrogate the pictures of a folder one group after another, so that nothing is done twice."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import hashlib
 import logging
 import os
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clip_interrogator_ext import catalog
 from clip_interrogator_ext.batch import pictures, texts
-from clip_interrogator_ext.batch.decoding import Loaded, Stamp, ahead, load, stamp_of
+from clip_interrogator_ext.batch.decoding import Load, Loaded, Prepare, Stamp, ahead, load, stamp_of
 from clip_interrogator_ext.batch.files import (
     WholeFiles,
     concerns_all,
@@ -24,27 +24,27 @@ from clip_interrogator_ext.batch.files import (
     shown,
     unwritable,
 )
-from clip_interrogator_ext.batch.journal import EVERY_JOB, Journal
-from clip_interrogator_ext.batch.keys import answer_key, job_key, lists_key
+from clip_interrogator_ext.batch.journal import Journal
+from clip_interrogator_ext.batch.keys import answer_key, caption_key, job_key, lists_key, look_key
+from clip_interrogator_ext.batch.looks import Looks, Vectors
+from clip_interrogator_ext.batch.outputs import FAILURES, Outputs, place_of
+from clip_interrogator_ext.batch.pace import Pace
 from clip_interrogator_ext.batch.results import BatchProgress, BatchResult, Failure
-from clip_interrogator_ext.batch.writers import WRITERS, Answer, Row
-from clip_interrogator_ext.errors import BadImage, BadOption, InterrogatorError, Interrupted
-from clip_interrogator_ext.host import as_path
-from clip_interrogator_ext.options import InterrogateOptions, ModelOptions
+from clip_interrogator_ext.batch.writers import WRITERS
+from clip_interrogator_ext.errors import BadImage, BadOption, Interrupted
+from clip_interrogator_ext.results import Look
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from clip_interrogator_ext.batch.options import BatchOptions
-    from clip_interrogator_ext.service import Service
+    from clip_interrogator_ext.interrogator import Prepared
+    from clip_interrogator_ext.options import InterrogateOptions, ModelOptions
+    from clip_interrogator_ext.service import Series, Service
 
 log = logging.getLogger(__name__)
 
 Report = Callable[[BatchProgress], None]
 
-FAILURES = "failures.txt"
-_MIDWAY_SECONDS = 30.0  # between two writings of a file for all pictures
-_MIDWAY_SHARE = 20  # and so many times what the last one took
+_TOGETHER = 16  # pictures that are looked at in one group
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,17 @@ class _Item:
     line: dict[str, Any] | None = None
     before: str | None = None
     keeps: bool = False  # a text stands there that is not ours
-    caption: str | None = None
+    caption: str | None = None  # that was given
+    prepared: Prepared | None = None
+    vectors: Vectors | None = None
+    look_seconds: float = 0.0
     seen: bool = False
     closed: bool = False
 
     def close(self) -> None:
         """Let go of what is not needed any more."""
         self.closed, self.line, self.before, self.caption = True, None, None, None
+        self.prepared = self.vectors = None
 
 
 @dataclass
@@ -90,8 +94,8 @@ class _Count:
 class Batch:
     """A batch of pictures, to be run once.
 
-    `report` is called after each picture. Each picture is a run of the service by the name `task`,
-    so that others get the device between two of them. `stop` may be called by any thread.
+    `report` is called after each picture. All runs of the service have the name `task`; others get
+    the device between two pictures. `stop` may be called by any thread.
     """
 
     def __init__(
@@ -125,36 +129,15 @@ class Batch:
         """
         options = self._options
         found = pictures.find(options.input, options.recursive)
-        folder, output = _place(options, found.root)
+        folder, output = place_of(options, found.root)
         lists = lists_key(self.service.categories())
         journal = Journal(folder, job_key(options, found.root, folder, lists))
-        try:
+        with contextlib.closing(journal), self.service.series(self._task) as series:
             work = _Work(
-                self.service, options, found, journal, output, lists, self._task, self._stopped
+                self.service, options, found, journal, output, lists, self._task, self._stopped,
+                series, self._report,
             )
-            return work.run(self._report)
-        finally:
-            journal.close()
-
-
-def _place(options: BatchOptions, root: Path) -> tuple[Path, Path]:
-    """Return the folder of the journal, and the folder or the file of the output."""
-    writer = WRITERS[options.form]
-    given = Path(os.path.normpath(as_path(options.output).absolute())) if options.output else root
-    if options.form == "txt":
-        if given.exists() and not given.is_dir():
-            raise BadOption("output", f'"{shown(given)}" is a file: the form txt needs a folder.')
-        return given, given
-    is_folder = given.is_dir() or (options.output or "").endswith(("/", os.sep))
-    output = given / writer.file_name if is_folder else given
-    suffix = Path(writer.file_name).suffix
-    if output.suffix.lower() != suffix:
-        raise BadOption(
-            "output",
-            f"The form {options.form} goes into a folder, or into a file whose name ends in "
-            f'{suffix}, not into "{shown(output)}".',
-        )
-    return output.parent, output
+            return work.run()
 
 
 class _Work:
@@ -170,6 +153,8 @@ class _Work:
         lists: str,
         task: str,
         stopped: threading.Event,
+        series: Series,
+        report: Report | None,
     ) -> None:
         self.service = service
         self.options = options
@@ -179,47 +164,99 @@ class _Work:
         self.lists = lists
         self.task = task
         self.stopped = stopped
+        self.series = series
+        self.report = report
         self.folder = journal.path.parent
         self.files = WholeFiles(journal.id)
+        self.looks = Looks(self.folder, self.files)
+        self.outputs = Outputs(options, found, journal, self.files, output)
         self.count = _Count(len(found.names))
         self.items = self._items()
         self.passes = self._passes()
+        self.together = min(_TOGETHER, options.models.chunk_size)
+        self.preparers: dict[tuple[ModelOptions, bool, bool], Prepare] = {}
+        self.pace = Pace()
         self.asked = 0  # questions that the engine has answered in this start
-        self.asked_since = time.monotonic()
         self.seen = 0  # pictures that the passes have come to
-        self.midway_after = time.monotonic() + _MIDWAY_SECONDS
 
-    def run(self, report: Report | None) -> BatchResult:
+    def run(self) -> BatchResult:
         self.files.clear({self.folder, *(item.text.parent for item in self.items if item.text)})
-        if self.options.form != "txt":
-            self._claim_output()
+        self.outputs.claim()
         try:
             for one in self.passes:
-                self._go_through(one, report)
+                self._go_through(one)
         except Interrupted:
             self.stopped.set()
         except Exception:  # whatever it was, what is finished is written before it is told
-            self._keep_what_there_is()
+            self.outputs.keep(self._failures())
             raise
         stopped = self.stopped.is_set()
-        self._write_output()
-        failures_file = self._write_failures(stopped=stopped)
+        failures = self._failures()
+        self.outputs.write(failures)
+        failures_file = self.outputs.write_failures(failures, stopped=stopped)
+        if not stopped:
+            self.looks.clear()
         count = self.count
         return BatchResult(
             total=count.total, done=count.done, earlier=count.earlier, skipped=count.skipped,
-            failures=tuple(count.failures), output=self.output, failures_file=failures_file,
-            stopped=stopped and count.done + count.skipped + len(count.failures) < count.total,
+            failures=tuple(failures), output=self.output, failures_file=failures_file,
+            stopped=stopped and count.done + count.skipped + len(failures) < count.total,
         )
 
-    def _go_through(self, one: _Pass, report: Report | None) -> None:
-        with closing(ahead(self._open_items(), self._needed(one))) as queue:
+    def _failures(self) -> list[Failure]:
+        """Return the failures in the pictures' order, which is not always that of their coming."""
+        places = {item.path: place for place, item in enumerate(self.items)}
+        return sorted(self.count.failures, key=lambda failure: places[failure.picture])
+
+    def _go_through(self, one: _Pass) -> None:
+        """Bring every picture through a pass; those that are to be looked at wait for a group."""
+        group: list[_Item] = []
+        items = ahead(self._open_items(), partial(self._load_of, one), self.together)
+        with contextlib.closing(items) as queue:
             for item, loading in queue:
                 if self.stopped.is_set():
                     return
-                prompt, problem = self._step(item, loading, one)
-                if report is not None:
-                    report(self._progress(item, one, prompt, problem))
-                self._write_midway()
+                self.series.give_way()
+                if self._attempt(item, one, partial(self._receive, item, loading, one)):
+                    group.append(item)
+                if len(group) == self.together:
+                    self._work_off(group, one)
+                    group = []
+        self._work_off(group, one)
+
+    def _attempt(self, item: _Item, one: _Pass, step: Callable[[], str | None]) -> bool:
+        """Take a step with a picture, which returns its prompt, or None if there is more to do.
+
+        Returns whether there is. Else it is told how far the batch is.
+        """
+        prompt, problem = "", ""
+        try:
+            answer = step()
+            if answer is None:
+                return True
+            prompt = answer
+        except (BadImage, BadOption, OSError) as error:
+            problem = self._reason(item, error)
+            self.count.failures.append(Failure(item.path, problem))
+            item.close()
+        self.seen += 1
+        if self.report is not None:
+            self.report(self._progress(item, one, prompt, problem))
+        self.outputs.write_midway(self.count.failures)
+        return False
+
+    def _reason(self, item: _Item, error: BadImage | BadOption | OSError) -> str:
+        """Return why a picture has failed; raises what concerns all of them."""
+        if isinstance(error, BadImage):
+            return str(error)
+        if isinstance(error, BadOption):
+            if error.field == "caption" and self.options.caption_from is not None:
+                return f'There is no caption for "{shown(item.path)}": {error}'
+            raise error
+        if concerns_all(error):
+            raise unwritable(Path(error.filename or self.folder), error) from error
+        why = "the name is too long" if error.errno == errno.ENAMETOOLONG else error.strerror
+        return f'The text of "{shown(item.path)}" can\'t be read or written: {why}.'
 
     # What there is to do
 
@@ -246,16 +283,12 @@ class _Work:
         return [_Item(*one) for one in zip(names, paths, written, strict=True)]
 
     def _passes(self) -> list[_Pass]:
-        from clip_interrogator_ext.search.modes import NEEDS_CAPTION
-
         sets, asked = self.options.sets, self.options.asked
         passes = [_Pass("Prompts", models) for models in sets]
         if len(sets) > 1:
             passes = [replace(one, name=" + ".join(one.models.backbones)) for one in passes]
         if (
-            self.options.models.low_memory
-            and asked.mode in NEEDS_CAPTION - {"caption"}
-            and asked.caption is None
+            self.options.models.low_memory and asked.asks_caption and asked.mode != "caption"
         ):
             # Two passes: bringing captioner and backbone to the device in turns for every picture
             # costs more than decoding it twice.
@@ -272,20 +305,27 @@ class _Work:
             else:
                 yield item
 
-    def _needed(self, one: _Pass) -> Callable[[_Item], Path | None]:
-        """Return what says which picture's file has to be read for an item in this pass."""
+    def _load_of(self, one: _Pass, item: _Item) -> Load | None:
+        """Return what loads a picture's file as a pass needs it, or None where it needs none."""
+        try:
+            if not item.seen:
+                self._see(item)
+        except (BadImage, OSError):
+            return None  # said when its turn comes
+        if item.line is None and item.keeps and self.options.existing == "skip":
+            return None
+        if self._is_ready(item, one):
+            return None
+        return self._loader(item, one)
 
-        def path_of(item: _Item) -> Path | None:
-            try:
-                if not item.seen:
-                    self._see(item)
-            except (BadImage, OSError):
-                return None  # said when its turn comes
-            if item.line is None and item.keeps and self.options.existing == "skip":
-                return None
-            return None if self._is_known(item, one) else item.path
-
-        return path_of
+    def _loader(self, item: _Item, one: _Pass) -> Load:
+        captions = self._asks_caption(item, one) and one.models.captioner != catalog.NO_CAPTIONER
+        kind = one.models, captions, not one.captions
+        if kind not in self.preparers:
+            self.preparers[kind] = self.service.preparer(
+                one.models, captions=captions, vectors=not one.captions, task=self.task
+            )
+        return partial(load, item.path, self.preparers[kind])
 
     def _see(self, item: _Item) -> None:
         """Look at a picture's line, its text and its caption's file, not yet at the picture."""
@@ -301,8 +341,9 @@ class _Work:
         item.line = line
         item.caption = self._caption_of(item)
         item.stamp = stamp_of(item.path)
-        if line is not None and item.stamp == Stamp(line["size"], line["modified_ns"]):
-            item.sha256 = line["sha256"]
+        if item.stamp is not None:
+            stamp = item.stamp
+            item.sha256 = self.journal.hash_of(item.name, stamp.size, stamp.modified_ns)
         item.seen = True
 
     def _caption_of(self, item: _Item) -> str | None:
@@ -333,39 +374,27 @@ class _Work:
 
     # One picture
 
-    def _step(
+    def _receive(
         self, item: _Item, loading: Future[Loaded] | None, one: _Pass
-    ) -> tuple[str, str]:
-        """Do what a pass has to do for a picture; return its prompt and what went wrong."""
-        self.seen += 1
-        try:
-            if not item.seen:
-                self._see(item)
-            if self._settled(item, known=bool(item.sha256)):
-                return "", ""
-            loaded = None
-            if not self._is_known(item, one):
-                loaded = load(item.path) if loading is None else loading.result()
-                item.sha256, item.stamp = loaded.sha256, loaded.stamp
-                if self._settled(item, known=True):
-                    return "", ""
-            if loaded is not None and not self._is_known(item, one):
-                self._ask(item, loaded.image, one)
-            return (self._finish(item) if one.last else ""), ""
-        except BadImage as error:
-            return "", self._fail(item, str(error))
-        except BadOption as error:
-            if error.field == "caption" and self.options.caption_from is not None:
-                reason = f'There is no caption for "{shown(item.path)}": {error}'
-                return "", self._fail(item, reason)
-            raise
-        except OSError as error:
-            if concerns_all(error):
-                raise unwritable(Path(error.filename or self.folder), error) from error
-            why = "the name is too long" if error.errno == errno.ENAMETOOLONG else error.strerror
-            return "", self._fail(
-                item, f'The text of "{shown(item.path)}" can\'t be read or written: {why}.'
-            )
+    ) -> str | None:
+        """Look at a picture whose turn has come: finish it if that can be done without the engine.
+
+        Returns None where it has to wait for its group.
+        """
+        if not item.seen:
+            self._see(item)
+        if self._settled(item, known=bool(item.sha256)):
+            return ""
+        if loading is not None or not self._is_ready(item, one):
+            with self.pace.timed("loading"):
+                loaded = self._loader(item, one)() if loading is None else loading.result()
+            if item.sha256 not in ("", loaded.sha256):
+                item.sha256 = loaded.sha256  # of another picture, which needs other things
+                loaded = self._loader(item, one)()
+            item.sha256, item.stamp, item.prepared = loaded.sha256, loaded.stamp, loaded.prepared
+            if self._settled(item, known=True):
+                return ""
+        return self._answer(item, one) if self._is_ready(item, one) else None
 
     def _settled(self, item: _Item, *, known: bool) -> bool:
         """Close an item that is done or to be left alone; `known` says whether its content is."""
@@ -396,49 +425,91 @@ class _Work:
         return all(self.journal.knows(key) for key in line["keys"])
 
     def _is_known(self, item: _Item, one: _Pass) -> bool:
-        """Say whether a pass has nothing to ask about a picture."""
-        if not item.sha256:
-            return False
-        if one.captions and item.caption is not None:
-            return True
+        """Say whether a pass has nothing to ask about a picture, whose hash is known."""
+        if one.captions:
+            return not self._asks_caption(item, one)
         return self.journal.knows(self._key(item, one))
 
+    def _asks_caption(self, item: _Item, one: _Pass) -> bool:
+        """Say whether the captioner has to be asked; if the hash is not known, it may have been."""
+        if not self.options.asked.asks_caption or item.caption is not None:
+            return False
+        return self.journal.caption(self._caption_key(item, one)) is None
+
+    def _caption_key(self, item: _Item, one: _Pass) -> str:
+        return caption_key(item.sha256, one.models, self.options.asked)
+
+    def _is_ready(self, item: _Item, one: _Pass) -> bool:
+        """Say whether nothing has to be seen of a picture any more; notes its vectors."""
+        if not item.sha256:
+            return False
+        if one.captions or self._is_known(item, one):
+            return self._is_known(item, one)
+        item.vectors = item.vectors or self.looks.get(look_key(item.sha256, one.models))
+        return item.vectors is not None and not self._asks_caption(item, one)
+
     def _key(self, item: _Item, one: _Pass) -> str:
-        return answer_key(item.sha256, one.models, self._asked(item, one), self.lists)
+        return answer_key(item.sha256, one.models, self._asked(item), self.lists)
 
     def _keys(self, item: _Item) -> list[str]:
         """Return the keys of a picture's prompts, one for each set of backbones."""
         return [self._key(item, one) for one in self.passes if not one.captions]
 
-    def _asked(self, item: _Item, one: _Pass) -> InterrogateOptions:
-        asked = self.options.asked
-        if one.captions:
-            return InterrogateOptions(mode="caption", captioning=asked.captioning)
-        return replace(asked, caption=item.caption)
+    def _asked(self, item: _Item) -> InterrogateOptions:
+        weighs = WRITERS[self.options.form].weighs
+        return replace(self.options.asked, caption=item.caption, weigh=weighs)
 
-    def _ask(self, item: _Item, image: Image.Image, one: _Pass) -> None:
-        """Have the engine answer, and keep the answer."""
-        caption = self._caption_so_far(item, one)
-        asked = replace(self._asked(item, one), caption=caption)
-        prompt = self.service.interrogate(image, asked, one.models, self.task)
-        if prompt.interrupted:
-            raise Interrupted("The run was stopped.")
-        if not self.asked:
-            self.asked_since = time.monotonic()
-        self.asked += 1
-        self.journal.add(
-            {"kind": "answer", "key": self._key(item, one), "prompt": prompt.as_dict()}
-        )
+    # A group of pictures
 
-    def _caption_so_far(self, item: _Item, one: _Pass) -> str | None:
-        """Return the caption that is given, or that an earlier pass has found."""
-        if one.captions or item.caption is not None:
-            return item.caption
-        first = self.passes[0]
-        key = self._key(item, first)
-        if first is one or not self.journal.knows(key):
-            return None
-        return str(self.journal.answer(key)["caption"]) or None
+    def _work_off(self, group: Sequence[_Item], one: _Pass) -> None:
+        """Look at pictures together, then answer about one after the other."""
+        if not group or self.stopped.is_set():
+            return
+        with self.pace.timed("looking", len(group)):
+            self._write_captions([item for item in group if self._asks_caption(item, one)], one)
+            if not one.captions:
+                self._look(group, one)
+        for item in group:
+            if self.stopped.is_set():
+                return
+            self.series.give_way()
+            item.look_seconds = self.pace.mean("looking")
+            self._attempt(item, one, partial(self._answer, item, one))
+
+    def _write_captions(self, group: Sequence[_Item], one: _Pass) -> None:
+        """Have captions written, and keep them in one line: all of them or none."""
+        seen = {item: item.prepared for item in group if item.prepared is not None}
+        if not seen or one.models.captioner == catalog.NO_CAPTIONER:
+            return  # whoever needs a caption says so
+        pixels = list(seen.values())
+        said = self.service.captions(pixels, self.options.asked, one.models, self.task)
+        keys = [self._caption_key(item, one) for item in seen]
+        self.journal.add({"kind": "captions", "captions": dict(zip(keys, said, strict=True))})
+
+    def _look(self, group: Sequence[_Item], one: _Pass) -> None:
+        seen = {item: item.prepared for item in group if item.prepared is not None}
+        vectors = self.service.vectors(list(seen.values()), one.models, self.task)
+        for item, own in zip(seen, vectors, strict=True):
+            item.vectors = own
+        keys = [look_key(item.sha256, one.models) for item in seen]
+        self.looks.replace(dict(zip(keys, vectors, strict=True)))
+
+    def _answer(self, item: _Item, one: _Pass) -> str:
+        """Have the engine answer about a picture that was looked at; return its prompt."""
+        if not one.captions and not self._is_known(item, one):
+            caption = self.journal.caption(self._caption_key(item, one))
+            look, asked = Look(caption, item.vectors or ()), self._asked(item)
+            with self.pace.timed("answering") if self.asked else contextlib.nullcontext():
+                prompt = self.service.interrogate(look, asked, one.models, self.task)
+            if prompt.interrupted:
+                raise Interrupted("The run was stopped.")
+            self.asked += 1
+            prompt = replace(prompt, seconds=prompt.seconds + item.look_seconds)
+            self.journal.add(
+                {"kind": "answer", "key": self._key(item, one), "prompt": prompt.as_dict()}
+            )
+        item.vectors = item.prepared = None
+        return self._finish(item) if one.last else ""
 
     def _finish(self, item: _Item) -> str:
         """Note that a picture is done, then write its text; return its prompt."""
@@ -456,7 +527,7 @@ class _Work:
             "kind": "done", "job": self.journal.job, "picture": item.name, "size": stamp.size,
             "modified_ns": stamp.modified_ns, "sha256": item.sha256, "keys": keys,
         }
-        prompt, negative = self._worded(self.journal.answer(keys[0]))
+        prompt, negative = self.options.wording.of_answer(self.journal.answer(keys[0]))
         if item.text is not None:
             options = self.options
             line |= {
@@ -473,135 +544,15 @@ class _Work:
         item.close()
         return self.options.wording.with_trigger(prompt)
 
-    def _fail(self, item: _Item, reason: str) -> str:
-        self.count.failures.append(Failure(item.path, reason))
-        item.close()
-        return reason
-
-    def _worded(self, said: dict[str, Any]) -> tuple[str, str | None]:
-        words, negative = self.options.wording, said["negative"]
-        if said["mode"] == "negative":
-            return words.of_negative(said["text"]), None
-        return (
-            words.of_prompt(said["text"]),
-            None if negative is None else words.of_negative(negative["text"]),
-        )
-
-    # Files for all pictures
-
-    def _rows(self) -> Iterator[Row]:
-        """Return the rows of all pictures that this job has done and that are still there.
-
-        Those that an earlier start was given, but this one was not, are among them: a list of
-        failures adds to a table and takes nothing away.
-        """
-        root = self.found.root
-        failed = {failure.picture for failure in self.count.failures}
-        for name in pictures.in_natural_order(self.journal.done):
-            path, line = root / name, self.journal.done_line(name)
-            if path in failed or not path.is_file() or not self._has_answers(line):
-                continue
-            answers = []
-            for key, models in zip(line["keys"], self.options.sets, strict=True):
-                said = self.journal.answer(key)
-                prompt, negative = self._worded(said)
-                prompt = self.options.wording.with_trigger(prompt)
-                answers.append(Answer(prompt, negative, models, said))
-            yield Row(path, name, line["sha256"], tuple(answers))
-
-    def _claim_output(self) -> None:
-        """See to it that a file that somebody else wrote is not lost."""
-        if self.output.is_dir():
-            raise BadOption("output", f'"{shown(self.output)}" is a folder: name a file.')
-        sha256 = _sha256(self.output)
-        if sha256 is None or self.journal.wrote(self._below(self.output), sha256):
-            return
-        if self.options.existing != "replace":
-            raise BadOption(
-                "existing",
-                f'"{shown(self.output)}" is there already, and this batch did not write it. Choose '
-                "another output, or have it replaced: then a copy is kept as .bak.",
-            )
-        try:
-            texts.keep(self.files, self.output, self.output.read_bytes())
-        except OSError as error:
-            raise unwritable(self.output, error) from error
-        self._note_file(self.output, sha256, self.journal.job)
-
-    def _write_output(self) -> None:
-        if self.options.form == "txt" or not self.journal.done:
-            return
-        writer = WRITERS[self.options.form]
-        try:
-            staged = self.files.stage(self.output, lambda file: writer.write(self._rows(), file))
-            self._replace(staged, self.output, self.journal.job)
-        except OSError as error:
-            raise unwritable(self.output, error) from error
-
-    def _write_midway(self) -> None:
-        """Now and then write the file for all pictures, so that it can be read."""
-        now = time.monotonic()
-        if self.options.form == "txt" or now < self.midway_after:
-            return
-        self._write_output()
-        ended = time.monotonic()
-        self.midway_after = ended + max(_MIDWAY_SECONDS, _MIDWAY_SHARE * (ended - now))
-
-    def _write_failures(self, *, stopped: bool) -> Path | None:
-        """Write the list of failures; where there are none, take away an earlier one of ours."""
-        path, number = self.folder / FAILURES, 1
-        while not self._may_write(path):
-            number += 1
-            path = self.folder / f"failures-{number}.txt"
-        try:
-            if self.count.failures:
-                content = pictures.list_of_failures(self.found, self.folder, self.count.failures)
-                staged = self.files.stage(path, lambda file: file.write(content))
-                self._replace(staged, path, EVERY_JOB)
-                return path
-            if not stopped:
-                path.unlink(missing_ok=True)
-        except OSError as error:
-            raise unwritable(path, error) from error
-        return None
-
-    def _may_write(self, path: Path) -> bool:
-        if path == self.found.source:
-            return False
-        sha256 = _sha256(path)
-        return sha256 is None or self.journal.wrote(self._below(path), sha256)
-
-    def _replace(self, staged: Path, path: Path, job: str) -> None:
-        sha256 = _sha256(staged) or ""
-        # The line first: whoever is killed in between must know the file for its own.
-        if not self.journal.wrote(self._below(path), sha256):
-            self._note_file(path, sha256, job)
-        self.files.replace(staged, path)
-
-    def _note_file(self, path: Path, sha256: str, job: str) -> None:
-        self.journal.add(
-            {"kind": "file", "job": job, "file": self._below(path), "sha256": sha256}
-        )
-
-    def _keep_what_there_is(self) -> None:
-        """Write what is finished while another error is on its way."""
-        try:
-            self._write_output()
-            self._write_failures(stopped=True)
-        except InterrogatorError as error:
-            log.warning("%s", error)
-
     def _below(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
 
     # How far it is
 
     def _progress(self, item: _Item, one: _Pass, prompt: str, problem: str) -> BatchProgress:
-        rate = seconds_left = None
-        elapsed = time.monotonic() - self.asked_since
-        if self.asked > 1 and elapsed > 0:
-            # The first answer waited for the networks and the word lists.
-            rate = (self.asked - 1) / elapsed
+        rate = self.pace.rate if self.asked > 1 or one.captions else None
+        seconds_left = None
+        if rate is not None:
             seconds_left = (len(self.passes) * self.count.total - self.seen) / rate
         return BatchProgress(
             done=self.count.done, total=self.count.total, skipped=self.count.skipped,
@@ -609,17 +560,3 @@ class _Work:
             step=one.name, step_done=self.seen - self.passes.index(one) * self.count.total,
             picture=item.path, prompt=prompt, problem=problem,
         )
-
-
-def _sha256(path: Path) -> str | None:
-    """Return the hash of a file, or None where there is none."""
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while part := file.read(2**20):
-                digest.update(part)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise unwritable(path, error) from error
-    return digest.hexdigest()

@@ -8,7 +8,6 @@ import logging
 import os
 import secrets
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,23 +21,14 @@ EVERY_JOB = ""  # whose files any job may replace
 _VERSION = 1
 
 
-@dataclass(frozen=True)
-class Done:
-    """Where a picture's line stands, and the picture as it was then."""
-
-    offset: int
-    size: int
-    modified_ns: int
-    sha256: str
-
-
 class Journal:
     """An append-only file of JSON lines beside the output, safe on the disk line by line.
 
-    There are three kinds of lines besides the first. "answer" holds what the engine said, under
+    There are four kinds of lines besides the first. "answer" holds what the engine said, under
     a key made of the picture's content and of all that the answer depends on; any job may use it.
-    "done" says what a job wrote for a picture, and the text that stood there before; it is written
-    before the text is. "file" holds the hash of a file for all pictures, before it is put in its
+    "captions" holds those of several pictures that were written together, likewise. "done" says
+    what a job wrote for a picture, and the text that stood there before; it is written before the
+    text is. "file" holds the hash of a file for all pictures, before it is put in its
     place. Only places are kept in memory. A last line that was torn by a crash is cut off. One
     process at a time holds the journal.
     """
@@ -47,8 +37,10 @@ class Journal:
         self.path = folder / NAME
         self.job = job
         self.id = ""
-        self.done: dict[str, Done] = {}
+        self.done: dict[str, int] = {}
         self._answers: dict[str, int] = {}
+        self._captions: dict[str, int] = {}
+        self._hashes: dict[tuple[str, int, int], str] = {}
         self._written: dict[str, set[str]] = {}
         self._file = self._open()
         try:
@@ -70,9 +62,19 @@ class Journal:
         said: dict[str, Any] = self._line_at(self._answers[key])["prompt"]
         return said
 
+    def caption(self, key: str) -> str | None:
+        """Return what the captioner said, or None where it was not asked."""
+        if key not in self._captions:
+            return None
+        return str(self._line_at(self._captions[key])["captions"][key])
+
+    def hash_of(self, picture: str, size: int, modified_ns: int) -> str:
+        """Return the hash of a picture that is as any job has found it before, else ""."""
+        return self._hashes.get((picture, size, modified_ns), "")
+
     def done_line(self, picture: str) -> dict[str, Any]:
         """Return the line of a picture that is done."""
-        return self._line_at(self.done[picture].offset)
+        return self._line_at(self.done[picture])
 
     def wrote(self, file: str, sha256: str) -> bool:
         """Say whether this job, or one for all, wrote that file with that content."""
@@ -138,13 +140,14 @@ class Journal:
             self.id = line["id"]
         elif kind == "answer":
             self._answers[line["key"]] = offset
-        elif line["job"] not in (self.job, EVERY_JOB):
-            return
+        elif kind == "captions":
+            self._captions.update(dict.fromkeys(line["captions"], offset))
         elif kind == "done":
-            self.done[line["picture"]] = Done(
-                offset, line["size"], line["modified_ns"], line["sha256"]
-            )
-        elif kind == "file":
+            as_found = (line["picture"], line["size"], line["modified_ns"])
+            self._hashes[as_found] = line["sha256"]
+            if line["job"] == self.job:
+                self.done[line["picture"]] = offset
+        elif kind == "file" and line["job"] in (self.job, EVERY_JOB):
             self._written.setdefault(line["file"], set()).add(line["sha256"])
 
     def _line_at(self, offset: int) -> dict[str, Any]:

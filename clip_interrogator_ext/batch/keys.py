@@ -35,6 +35,16 @@ def answer_key(
     ])
 
 
+def caption_key(sha256: str, models: ModelOptions, asked: InterrogateOptions) -> str:
+    """Return the key of what a captioner says of a picture."""
+    return _hash([sha256, models.captioner, asdict(asked.captioning)])
+
+
+def look_key(sha256: str, models: ModelOptions) -> str:
+    """Return the key of a picture's vectors."""
+    return _hash([sha256, models.backbones])
+
+
 def job_key(options: BatchOptions, root: Path, folder: Path, lists: str) -> str:
     """Return the key of a job: all that decides what is written for the pictures below a root.
 

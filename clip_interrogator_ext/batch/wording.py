@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
+from typing import Any
 
 from clip_interrogator_ext.errors import BadOption
 from clip_interrogator_ext.phrases import join, take_out
@@ -33,6 +34,16 @@ class Wording:
             raise BadOption("replacements", "Say what is to be replaced: OLD=NEW.")
         if not all(words.strip() for words in self.leave_out):
             raise BadOption("leave_out", "Say which words are to be left out.")
+
+    def of_answer(self, said: dict[str, Any]) -> tuple[str, str | None]:
+        """Return an answer's prompt and negative prompt (Prompt.as_dict) in these words."""
+        if said["mode"] == "negative":
+            return self.of_negative(said["text"]), None
+        negative = said["negative"]
+        return (
+            self.of_prompt(said["text"]),
+            None if negative is None else self.of_negative(negative["text"]),
+        )
 
     def of_prompt(self, text: str) -> str:
         """Return a prompt in these words, but for the trigger word."""

@@ -48,11 +48,12 @@ class Writer(ABC):
     """A form of output: one file for all pictures, made from their rows in natural order.
 
     `file_name` is the file's usual name, `several` whether prompts of several sets of backbones
-    fit in, `why` what it is for.
+    fit in, `weighs` whether it tells each phrase's score, `why` what it is for.
     """
 
     file_name: ClassVar[str]
     several: ClassVar[bool] = False
+    weighs: ClassVar[bool] = False
     why: ClassVar[str]
 
     def check(self) -> None:  # noqa: B027 - most forms need nothing
@@ -134,6 +135,7 @@ class JsonLines(Writer):
 
     file_name = "prompts.jsonl"
     several = True
+    weighs = True
     why = "one JSON object a picture, with scores, phrases, caption, models and seconds"
 
     def write(self, rows: Iterable[Row], file: BinaryIO) -> None:
@@ -147,6 +149,7 @@ class Parquet(Writer):
 
     file_name = "prompts.parquet"
     several = True
+    weighs = True
     why = "a table for programs (needs pyarrow); one line for each picture and set of backbones"
 
     _AT_ONCE = 1000

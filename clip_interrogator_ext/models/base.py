@@ -23,20 +23,34 @@ def no_tick(_label: str, _done: int, _total: int) -> None:
     """Report nothing and never stop."""
 
 
+Preprocess = Callable[["Image.Image"], "torch.Tensor"]
+"""Turns an RGB image into what a network reads: (channels, height, width), on the CPU.
+
+Any thread may call it.
+"""
+
+
 class Network(Protocol):
-    """A module that lives on a device and can be moved."""
+    """A module that reads pictures; it lives on a device and can be moved."""
 
     name: str
     module: torch.nn.Module
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """What prepares pictures; it does not hold the module."""
 
 
 class Captioner(Network, Protocol):
     """Says in one sentence what a picture shows."""
 
-    def caption(self, image: Image.Image, options: CaptionOptions, tick: Tick = ...) -> str:
-        """Return the caption of an RGB image as plain text without special tokens.
+    def captions(
+        self, pixels: torch.Tensor, options: CaptionOptions, tick: Tick = ...
+    ) -> list[str]:
+        """Return the captions of prepared images, as plain text without special tokens.
 
-        `tick("caption", tokens_so_far, max_length)` is called before each generated token.
+        pixels: (n, channels, height, width). `tick("caption", tokens_so_far, max_length)` is
+        called before each token that is generated for all of them.
         """
 
 
@@ -50,8 +64,11 @@ class TextImageEncoder(Network, Protocol):
     def dimension(self) -> int:
         """The length of the vectors."""
 
-    def encode_image(self, image: Image.Image) -> torch.Tensor:
-        """Return the unit vector of an RGB image: (dimension,) float32 on the CPU."""
+    def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return the unit vectors of prepared images: (n, dimension) float32 on the CPU.
+
+        pixels: (n, channels, height, width).
+        """
 
     def encode_texts(
         self, texts: Sequence[str], tick: Tick = ..., label: str = ...

@@ -33,7 +33,7 @@ class Blip2(TransformersCaptioner):
         return ids
 
     def _prefix(self, pixels: Tensor) -> Tensor:
-        """Return what the language model reads: (1, queries + 1, its width)."""
+        """Return what the language model reads: (n, queries + 1, its width)."""
         module = self.module
         seen = module.vision_model(pixels, return_dict=True).last_hidden_state
         # Some versions keep the Q-Former in float32 while the rest is in half precision.
@@ -46,7 +46,7 @@ class Blip2(TransformersCaptioner):
         ).last_hidden_state
         projection = module.language_projection
         queries = projection(summary.to(projection.weight.dtype))
-        start = torch.tensor([[self.roles["bos_token_id"]]], device=queries.device)
+        start = torch.full((len(queries), 1), self.roles["bos_token_id"], device=queries.device)
         words = module.language_model.get_input_embeddings()
         return torch.cat([queries, words(start).to(queries.dtype)], dim=1)
 

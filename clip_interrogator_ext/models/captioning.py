@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import functools
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -390,6 +391,14 @@ def _first_line(error: BaseException) -> str:
 # --- how a sentence is written ---
 
 
+def _as_pixels(image_processor: Any, image: Image.Image) -> Tensor:
+    """Return an RGB image as a network reads it: (channels, height, width), on the CPU."""
+    # transformers would take a side of 1 or 3 for the color channels.
+    image = image.resize((max(image.width, 4), max(image.height, 4)))
+    pixels: Tensor = image_processor(images=image, return_tensors="pt")["pixel_values"]
+    return pixels[0]
+
+
 class _Steps:
     """Calls the tick before each token; transformers takes it for a logits processor."""
 
@@ -422,7 +431,7 @@ class TransformersCaptioner:
         self.name = name
         self.module = module
         self.roles = roles
-        self._image_processor = image_processor
+        self.preprocess = functools.partial(_as_pixels, image_processor)
         self._tokenizer = tokenizer
         self._beams_work = True
         # In place of the folder's own settings, which may ask for sampling.
@@ -451,19 +460,26 @@ class TransformersCaptioner:
         return self.module
 
     def write(self, pixels: Tensor, **settings: Any) -> Tensor:
-        """Return what `generate` returns for (1, channels, height, width) pixels: (1, count)."""
+        """Return what `generate` returns for (n, channels, height, width) pixels: (n, count)."""
         raise NotImplementedError
 
-    @torch.inference_mode()
     def caption(self, image: Image.Image, options: CaptionOptions, tick: Tick = no_tick) -> str:
-        """Return the caption of an RGB image as plain text without special tokens."""
-        pixels = self._pixels(image)
+        """Return the caption of one RGB image."""
+        return self.captions(self.preprocess(image)[None], options, tick)[0]
+
+    @torch.inference_mode()
+    def captions(
+        self, pixels: Tensor, options: CaptionOptions, tick: Tick = no_tick
+    ) -> list[str]:
+        """Return the captions of prepared images, as plain text without special tokens."""
+        patches = next(part for part in self.module.modules() if isinstance(part, torch.nn.Conv2d))
+        pixels = pixels.to(patches.weight.device, patches.weight.dtype)
         with _quiet():
             if options.beams > 1 and self._beams_work:
                 steps = _Steps(tick, options.max_length)
                 try:
                     with memory_errors():
-                        return self._caption(pixels, options, options.beams, steps)
+                        return self._captions(pixels, options, options.beams, steps)
                 except _BEAM_FAILURES as error:
                     if steps.in_tick:
                         raise
@@ -473,9 +489,11 @@ class TransformersCaptioner:
                         "are written greedily",
                         self.name, options.beams, _first_line(error),
                     )
-            return self._caption(pixels, options, 1, _Steps(tick, options.max_length))
+            return self._captions(pixels, options, 1, _Steps(tick, options.max_length))
 
-    def _caption(self, pixels: Tensor, options: CaptionOptions, beams: int, steps: _Steps) -> str:
+    def _captions(
+        self, pixels: Tensor, options: CaptionOptions, beams: int, steps: _Steps
+    ) -> list[str]:
         settings: dict[str, Any] = {
             "do_sample": False, "num_beams": beams, "max_new_tokens": options.max_length,
             "logits_processor": [steps],
@@ -483,13 +501,14 @@ class TransformersCaptioner:
         if options.min_length:
             settings["min_new_tokens"] = options.min_length
         # What stands before the first new token depends on the kind and the version.
-        ids = self.write(pixels, **settings)[0, steps.prompt_length :].tolist()
-        return str(self._tokenizer.decode(ids, skip_special_tokens=True)).strip()
+        rows = self.write(pixels, **settings)[:, steps.prompt_length :].tolist()
+        return [
+            str(self._tokenizer.decode(self._ended(row), skip_special_tokens=True)).strip()
+            for row in rows
+        ]
 
-    def _pixels(self, image: Image.Image) -> Tensor:
-        """Return the picture as the network's first layer wants it, where the network is now."""
-        # transformers would take a side of 1 or 3 for the color channels.
-        image = image.resize((max(image.width, 4), max(image.height, 4)))
-        patches = next(part for part in self.module.modules() if isinstance(part, torch.nn.Conv2d))
-        pixels: Tensor = self._image_processor(images=image, return_tensors="pt")["pixel_values"]
-        return pixels.to(patches.weight.device, patches.weight.dtype)
+    def _ended(self, ids: list[int]) -> list[int]:
+        """Cut off what fills a row up behind its end."""
+        end = self.roles["eos_token_id"]
+        ends = end if isinstance(end, list) else [end]
+        return ids[: next((at for at, one in enumerate(ids) if one in ends), len(ids))]

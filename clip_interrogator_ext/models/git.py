@@ -18,6 +18,6 @@ class Git(TransformersCaptioner):
 
     def write(self, pixels: Tensor, **settings: Any) -> Tensor:
         """Return the start token and what was written after it."""
-        start = torch.tensor([[self.roles["bos_token_id"]]], device=pixels.device)
+        start = torch.full((len(pixels), 1), self.roles["bos_token_id"], device=pixels.device)
         ids: Tensor = self.module.generate(pixel_values=pixels, input_ids=start, **settings)
         return ids

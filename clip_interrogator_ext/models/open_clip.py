@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,9 +28,6 @@ from clip_interrogator_ext.models.continuations import find_causal_tower
 from clip_interrogator_ext.models.residency import is_out_of_memory
 from clip_interrogator_ext.models.tokens import TokenReader
 from clip_interrogator_ext.models.torchvision_operators import import_torchvision
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 log = logging.getLogger(__name__)
 
@@ -433,17 +430,17 @@ class OpenClip:
             self._dimension = self._encode_padded(["a"]).shape[-1]
         return self._dimension
 
-    def encode_image(self, image: Image.Image) -> Tensor:
-        """Return the unit vector of an RGB image: (dimension,) float32 on the CPU."""
-        pixels = self.preprocess(image).unsqueeze(0).to(self._device)
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """Return the unit vectors of prepared images: (n, dimension) float32 on the CPU."""
         with torch.inference_mode(), self._precision():
-            vector = _unit(self.module.encode_image(pixels.to(self._dtype())))[0]
-        if not vector.isfinite().all():
+            seen = pixels.to(self._device, self._dtype())
+            vectors = _unit(self.module.encode_image(seen))
+        if not vectors.isfinite().all():
             raise BrokenModel(
                 f"{self.name} computes no numbers for this picture: its weights are damaged. "
                 "Delete them and download them again."
             )
-        return vector
+        return vectors
 
     def encode_texts(
         self, texts: Sequence[str], tick: Tick = no_tick, label: str = "texts"

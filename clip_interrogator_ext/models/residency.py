@@ -17,8 +17,6 @@ from clip_interrogator_ext.errors import BadOption, OutOfMemory
 from clip_interrogator_ext.models.base import Tick, no_tick
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from clip_interrogator_ext.host import Host
     from clip_interrogator_ext.models.base import Network, TextImageEncoder
 
@@ -161,6 +159,7 @@ class ResidentEncoder:
         self._residency = residency
         self.name = encoder.name
         self.module = encoder.module
+        self.preprocess = encoder.preprocess
         self.token_budget = encoder.token_budget
 
     @property
@@ -169,10 +168,10 @@ class ResidentEncoder:
         with self._residency.on_device(self._encoder):
             return self._encoder.dimension
 
-    def encode_image(self, image: Image.Image) -> Tensor:
-        """Return the unit vector of an RGB image."""
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """Return the unit vectors of prepared images."""
         with self._residency.on_device(self._encoder):
-            return self._encoder.encode_image(image)
+            return self._encoder.encode_images(pixels)
 
     def encode_texts(
         self, texts: Sequence[str], tick: Tick = no_tick, label: str = "texts"

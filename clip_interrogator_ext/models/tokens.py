@@ -52,6 +52,11 @@ class TokenReader:
             if len(self._remembered) >= _REMEMBERED:
                 self._remembered.clear()
             if self.is_simple:
+                if ", " in text and _PLAIN.fullmatch(text):
+                    # Phrases come again and again, texts made of them don't.
+                    *before, last = text.split(", ")
+                    parts = [*(f"{part}," for part in before), last]
+                    return [one for part in parts for one in self.ids(part)]
                 found = list(self._tokenizer.encode(text))
             else:
                 inner = self._tokenizer.tokenizer

@@ -182,9 +182,6 @@ MODES: dict[str, Mode] = {
     "style": style,
 }
 
-NEEDS_CAPTION = frozenset({"best", "fast", "classic", "caption"})
-
-
 def _search(
     scene: Scene, vocabulary: Vocabulary, options: InterrogateOptions, head: str
 ) -> Draft:

@@ -82,6 +82,10 @@ class WebuiHost:
         """Hold the WebUI's queue for one task, and put its checkpoint back at the end."""
         return self._jobs.exclusive(task, at_end=self._flavour.end_run)
 
+    def others_wait(self) -> bool:
+        """Say whether somebody waits for the WebUI's queue."""
+        return self._jobs.others_wait()
+
     def interrupted(self) -> bool:
         """Say whether the WebUI was told to stop the job that runs in this thread."""
         return self._jobs.interrupted()

@@ -50,6 +50,11 @@ class Jobs:
             ending.callback(at_end)
             yield
 
+    def others_wait(self) -> bool:
+        """Say whether a thread waits for the queue, or a task is announced to."""
+        waiting = getattr(queue_lock, "_pending_threads", ())  # of which the lock tells nobody
+        return bool(waiting or progress.pending_tasks)
+
     def interrupted(self) -> bool:
         """Say whether the job that runs in this thread is to stop.
 
