@@ -181,7 +181,7 @@ def call(arguments: list[str]) -> None:
         [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        sys.exit(f"{Path(arguments[0]).name} failed:\n{done.stderr}")
+        sys.exit(f"{Path(arguments[0]).name} failed ({done.returncode}):\n{done.stderr}")
 
 
 def middle(runs: list[Figures]) -> Figures:
