@@ -1,6 +1,7 @@
 # make run [IMAGE=photo.jpg]   the prompt of your picture, or of the bundled samples
 # make page [PORT=7870]        the page and its routes on this machine, with the demo models chosen
 # make test                    sets up what the tests need and runs all of them
+# make bench [BENCH=--help]    measures a batch beside clip-interrogator: docs/speed.md
 # make clean                   removes what these set up
 
 PYTHON ?= python3
@@ -18,7 +19,7 @@ define install
 	$(1)/bin/python -m pip install --quiet $(2)
 endef
 
-.PHONY: run page test test-newest test-hosts test-a1111 test-forge browser lint clean
+.PHONY: run page test test-newest test-hosts test-a1111 test-forge browser lint bench clean
 
 run: .venv/ready
 	.venv/bin/python -m clip_interrogator_ext prompt --demo --mode $(MODE) \
@@ -47,6 +48,9 @@ browser:
 lint: .venv/tools
 	.venv/bin/ruff check .
 	.venv/bin/mypy
+
+bench: .venv/tools
+	.venv/bin/python bench/batch.py $(BENCH)
 
 .venv/ready: pyproject.toml
 	$(call install,.venv,--editable .)

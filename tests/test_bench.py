@@ -1,0 +1,181 @@
+"""The bench runs both sides on the same pictures and tells what it measured."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "bench"))
+
+import batch
+import measuring
+
+needs_peer = pytest.mark.skipif(
+    find_spec("clip_interrogator") is None, reason="the peer is installed for development"
+)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory) -> tuple[subprocess.CompletedProcess, Path]:
+    """A bench with few pictures, of which too much is required, and the folder of its files."""
+    folder = tmp_path_factory.mktemp("bench")
+    ended = subprocess.run(
+        [sys.executable, str(ROOT / "bench" / "batch.py"), "--pictures", "6", "--peer-pictures",
+         "4", "--folder", str(folder / "pictures"), "--json", str(folder / "speed.json"),
+         "--require", "1000000"],
+        check=False, capture_output=True, text=True, cwd=folder,
+    )
+    return ended, folder
+
+
+@needs_peer
+def test_every_figure_is_there_and_can_be(done):
+    """Seconds, rates and memory of both sides, and the ratio of the rates."""
+    ended, folder = done
+    assert "Traceback" not in ended.stderr
+    report = json.loads((folder / "speed.json").read_text(encoding="utf-8"))
+    assert (report["pictures"], report["peer_pictures"], report["mode"]) == (6, 4, "fast")
+    assert set(report["versions"]) == {"Python", *batch.PACKAGES}
+    for side in batch.SIDES:
+        figures = report["figures"][side]
+        assert 0 < figures["start"] < figures["seconds"]
+        assert figures["steady"] > report["rates"][side] > 0
+        assert report["threads"][side] >= 1
+        assert report["first_start"][side] > 0
+        assert report["runs"][side] == [figures]
+        if Path("/proc/self/statm").exists():
+            early, end, most = (figures[f"memory_{name}"] for name in ("early", "end", "most"))
+            assert 50 < early <= most
+            assert 50 < end <= most < 10_000
+    assert report["rates"]["ours"] == pytest.approx(6 / report["figures"]["ours"]["seconds"], 0.01)
+    ratio = report["rates"]["ours"] / report["rates"]["peer"]
+    assert report["ratio"] == pytest.approx(ratio, 0.01)
+
+
+@needs_peer
+def test_both_sides_give_the_same_answers(done):
+    """The same captions, and the same prompts but for where a budget cuts."""
+    agreement = json.loads((done[1] / "speed.json").read_text(encoding="utf-8"))["agreement"]
+    assert agreement["pictures"] == agreement["same_captions"] == agreement["same_to_the_cut"] == 4
+    assert 0 <= agreement["same_prompts"] <= 4
+
+
+@needs_peer
+def test_pictures_are_kept_and_nothing_else_is_left_with_them(done):
+    """Different pictures and their lists; texts and journals are written elsewhere."""
+    folder = done[1] / "pictures"
+    pictures = sorted(folder.glob("*.jpg"))
+    assert len({path.read_bytes() for path in pictures}) == 6
+    before = [path.stat().st_mtime_ns for path in pictures]
+    assert batch.draw_all(folder, 6) == [path.name for path in pictures]
+    assert [path.stat().st_mtime_ns for path in pictures] == before
+    assert {path.suffix for path in folder.iterdir()} == {".jpg", ".txt"}
+    assert {path.name for path in folder.glob("*.txt")} == {f"first-{n}.txt" for n in (1, 4, 6)}
+
+
+@needs_peer
+def test_the_table_and_the_line_of_json_are_printed(done):
+    """The table for people, then the line that also stands in the file; too slow is exit code 1."""
+    ended, folder = done
+    *lines, last = ended.stdout.splitlines()
+    assert last == (folder / "speed.json").read_text(encoding="utf-8").rstrip()
+    rows = [line.split() for line in lines if line.startswith(("pictures", "seconds", "the same"))]
+    assert len(rows) == 5
+    for *_, ours, peer, ratio in rows:
+        assert float(ours) > 0
+        assert float(peer) > 0
+        assert float(ratio) > 0
+    assert ended.returncode == 1
+    assert "not 1000000.0 times" in ended.stderr
+
+
+def test_pictures_that_the_peer_was_spared_count_at_its_steady_rate():
+    """Two more pictures at four a second are half a second."""
+    run = batch.Figures(2.0, 1.0, 4.0, None, None, None)
+    assert run.rate(asked=4, wanted=4) == 2.0
+    assert run.rate(asked=4, wanted=6) == 6 / 2.5
+
+
+def test_memory_is_known_where_there_is_proc(monkeypatch):
+    """A system without /proc has no figure, and no error."""
+    assert (measuring.resident_bytes() is None) == (not Path("/proc/self/statm").exists())
+    monkeypatch.setattr(Path, "read_text", Mock(side_effect=FileNotFoundError))
+    assert measuring.resident_bytes() is None
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_the_steady_rate_counts_from_the_first_picture_of_each_pass(tmp_path, passes):
+    """Three pictures, a second apart in each pass, whatever there is before a pass."""
+    times = [10.0 + 5 * one + number for one in range(passes) for number in range(3)]
+    noted = {"times": times, "resident": [None] * len(times), "ended": 16.0}
+    figures = batch.Bench("fast", tmp_path, 3).figures(7.0, 3, noted)
+    assert figures == batch.Figures(9.0, 3.0, 1 / passes, None, None, None)
+
+
+def test_memory_is_watched_from_one_picture_on(tmp_path):
+    """What is held earlier, while networks are loaded, is not looked at."""
+    resident = [megabytes * batch.MEBIBYTE for megabytes in (900, 200, 250, 210)]
+    noted = {"times": [1.0, 2.0, 3.0, 4.0], "resident": resident, "ended": 5.0}
+    figures = batch.Bench("fast", tmp_path, 2).figures(0.0, 4, noted)
+    assert (figures.memory_early, figures.memory_end, figures.memory_most) == (200, 210, 250)
+    assert figures.steady == 1.0
+
+
+def test_one_picture_has_no_steady_rate(tmp_path):
+    """The start is all that there is."""
+    noted = {"times": [3.0], "resident": [None], "ended": 4.0}
+    assert batch.Bench("fast", tmp_path, 1).figures(1.0, 1, noted).steady == math.inf
+
+
+def test_steps_that_are_no_passes_over_the_pictures_end_the_bench(tmp_path):
+    """Rates would be wrong then."""
+    noted = {"times": [1.0, 2.0, 3.0], "resident": [None] * 3, "ended": 3.0}
+    with pytest.raises(SystemExit, match="3 steps"):
+        batch.Bench("fast", tmp_path, 2).figures(0.0, 2, noted)
+
+
+def test_a_table_without_memory_says_so():
+    """In place of its rows."""
+    run = batch.Figures(2.0, 1.0, 4.0, None, None, None)
+    both = dict.fromkeys(batch.SIDES, run)
+    report = batch.Report(
+        pictures=4, peer_pictures=4, memory_picture=4, mode="fast", cores=1,
+        threads=dict.fromkeys(batch.SIDES, 1), versions={"Python": "3"},
+        first_start=dict.fromkeys(batch.SIDES, 1.0), figures=both,
+        rates=dict.fromkeys(batch.SIDES, 2.0), ratio=1.0,
+        agreement=batch.Agreement(4, 4, 3, 4), runs={side: [run] for side in batch.SIDES},
+    )
+    assert "MiB" not in batch.table(report)
+    assert "Memory was not measured" in batch.table(report)
+
+
+def test_the_median_of_each_figure_counts():
+    """Not the run that is in the middle as a whole."""
+    runs = [batch.Figures(number, -number, 5, None, number, 1) for number in (3, 1, 2)]
+    assert batch.middle(runs) == batch.Figures(2, -2, 5, None, 2, 1)
+
+
+@pytest.mark.parametrize(("ours", "theirs", "same"), [
+    ("a cat, red, sunset", "a cat, red, sunset", True),
+    ("a cat, red", "a cat, red, sunset", True),
+    ("a cat, red, sunset, fog", "a cat, red, red, sunset", True),
+    ("a cat, sunset, red", "a cat, red, sunset", False),
+    ("a dog, red", "a cat, red", False),
+])
+def test_prompts_are_the_same_to_the_cut(ours, theirs, same):
+    """Where one goes on it may, and the peer may say a phrase twice; nothing else may differ."""
+    assert batch.same_to_the_cut(ours, theirs) is same
+
+
+def test_a_program_that_fails_ends_the_bench_with_its_words():
+    """Whoever runs it sees why."""
+    with pytest.raises(SystemExit, match="no_such_module"):
+        batch.call(["-c", "import no_such_module"])
