@@ -125,7 +125,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 def texts(folder: Path) -> dict[str, str]:
     return {
         name: content.decode() for name, content in tree(folder).items()
-        if not name.endswith((".png", ".jpg", ".webp"))
+        if not name.endswith((".png", ".jpg", ".webp", ".bmp"))
     }
 
 
