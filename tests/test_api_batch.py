@@ -511,7 +511,7 @@ def test_a_field_of_another_type_is_told_what_it_must_be(client, body, detail):
     assert client.post(URL, json=body).json()["detail"] == detail
 
 
-def test_a_full_line_is_said_with_when_to_ask_again(client, engine, photos, monkeypatch):
+def test_a_full_line_is_said_with_when_to_ask_again(client, engine, photos, monkeypatch, caplog):
     """One runs and so many wait; where one of them is stopped there is room again."""
     monkeypatch.setattr(jobs, "WAITING_LIMIT", 2)
     start(client, photos)
@@ -520,9 +520,21 @@ def test_a_full_line_is_said_with_when_to_ask_again(client, engine, photos, monk
     refused = client.post(URL, json={"input": str(photos), **DEMO})
     assert_error(refused, 503, "QueueFull")
     assert int(refused.headers["retry-after"]) > 0
+    assert [one for one in caplog.records if one.levelname == "ERROR"] == [], "nothing is broken"
     assert len(client.get(URL).json()) == 3
     client.delete(f"{URL}/{waiting[0]['id']}")
     start(client, photos)
+
+
+def test_what_ended_long_ago_is_forgotten(client, engine, photos, monkeypatch):
+    """Of those that were stopped while they waited too; what has not ended is always there."""
+    monkeypatch.setattr(jobs, "_REMEMBERED", 1)
+    running, *waiting = (start(client, photos) for _ in range(3))
+    wait_until(lambda: engine.asked == [1])
+    for batch in waiting:
+        assert client.delete(f"{URL}/{batch['id']}").json()["seconds"] > 0
+    assert [one["id"] for one in client.get(URL).json()] == [running["id"], waiting[1]["id"]]
+    assert_error(client.get(f"{URL}/{waiting[0]['id']}"), 404, "UnknownBatch")
 
 
 @pytest.mark.parametrize("headers", [
