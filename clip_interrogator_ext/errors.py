@@ -11,6 +11,7 @@ InterrogatorError
 ├── BrokenModel       the weights are here, but don't make a working model
 ├── NotAllowed        the program around us forbids it
 ├── OutOfMemory       the device's memory was not enough
+├── QueueFull         so many wait already that no more are taken
 └── Interrupted       the run was stopped from outside
 """
 
@@ -67,6 +68,10 @@ class NotAllowed(InterrogatorError):
 
 class OutOfMemory(InterrogatorError):
     """The device's memory was not enough."""
+
+
+class QueueFull(InterrogatorError):
+    """So many wait already that no more are taken."""
 
 
 class Interrupted(InterrogatorError):

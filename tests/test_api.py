@@ -39,13 +39,15 @@ DOCUMENT = ROOT / "docs" / "api.md"
 SAMPLE = next((ROOT / "clip_interrogator_ext" / "models" / "demo" / "pictures").glob("two-red*"))
 DEMO = {"clip_model_name": "demo", "captioner": "demo"}
 ERROR_KEYS = {"error", "detail", "field", "nearest"}
-PATHS = {
-    "/interrogator/models": "get", "/interrogator/captioners": "get",
-    "/interrogator/catalog": "get", "/interrogator/status": "get",
-    "/interrogator/prompt": "post", "/interrogator/analyze": "post",
-    "/interrogator/similarity": "post", "/interrogator/unload": "post",
-    "/interrogator/interrupt": "post",
-}
+ROUTES = [
+    ("get", "/interrogator/models"), ("get", "/interrogator/captioners"),
+    ("get", "/interrogator/catalog"), ("get", "/interrogator/status"),
+    ("post", "/interrogator/prompt"), ("post", "/interrogator/analyze"),
+    ("post", "/interrogator/similarity"), ("post", "/interrogator/unload"),
+    ("post", "/interrogator/interrupt"),
+    ("get", "/interrogator/batch"), ("post", "/interrogator/batch"),
+    ("get", "/interrogator/batch/{id}"), ("delete", "/interrogator/batch/{id}"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -160,13 +162,14 @@ def assert_error(answer, status: int, error: str, field: str | None = None) -> d
 def test_every_route_is_shown_in_the_documentation(client):
     """Each with its tag, a summary, a described answer, and errors in our shape."""
     paths = client.get("/openapi.json").json()["paths"]
-    assert paths.keys() == PATHS.keys()
-    for path, method in PATHS.items():
+    assert sorted((method, path) for path in paths for method in paths[path]) == sorted(ROUTES)
+    for method, path in ROUTES:
         shown = paths[path][method]
         assert shown["tags"] == ["Interrogator"]
         assert " " in shown["summary"]
         answers = shown["responses"]
-        assert answers["200"]["content"]["application/json"]["schema"]
+        done = "202" if (method, path) == ("post", "/interrogator/batch") else "200"
+        assert answers[done]["content"]["application/json"]["schema"]
         for code in {"401", "422", "500"}:
             schema = answers[code]["content"]["application/json"]["schema"]
             assert schema["$ref"].endswith("/ErrorAnswer")
@@ -174,8 +177,9 @@ def test_every_route_is_shown_in_the_documentation(client):
 
 def test_handlers_are_plain_functions(app):
     """The framework gives each a thread; `async def` would hold the whole server."""
-    endpoints = [route.endpoint for route in app.routes if route.path in PATHS]
-    assert len(endpoints) == len(PATHS)
+    paths = {path for _, path in ROUTES}
+    endpoints = [route.endpoint for route in app.routes if route.path in paths]
+    assert len(endpoints) == len(ROUTES)
     assert not [call for call in endpoints if inspect.iscoroutinefunction(call)]
 
 
@@ -498,6 +502,7 @@ def test_an_unknown_model_comes_with_the_nearest_names(client, image):
     (errors.BadWordList("It is damaged."), 422, None, False),
     (errors.MissingModel("It is not here."), 503, None, True),
     (errors.OutOfMemory("There is too little."), 503, None, True),
+    (errors.QueueFull("So many wait."), 503, None, True),
     (errors.BrokenModel("It is broken."), 500, None, False),
     (errors.UnsafeWeights("They are unsafe."), 500, None, False),
 ], ids=lambda one: type(one).__name__)
@@ -649,7 +654,7 @@ def test_a_login_closes_every_route(service, image):
         allowed=lambda request: request.headers.get("authorization") == "Basic right",
     )
     client = TestClient(app)
-    for path, method in PATHS.items():
+    for method, path in ROUTES:
         for headers in ({}, {"Authorization": "Basic wrong"}):
             answer = client.request(method, path, headers=headers, content=b"{broken")
             if method == "get":
@@ -657,7 +662,10 @@ def test_a_login_closes_every_route(service, image):
             assert_error(answer, 401, "Unauthorized")
             assert answer.headers["www-authenticate"] == "Basic"
         answer = client.request(method, path, headers={"Authorization": "Basic right"})
-        assert answer.status_code in (200, 422)
+        assert answer.status_code == {
+            "/interrogator/prompt": 422, "/interrogator/analyze": 422,
+            "/interrogator/similarity": 422, "/interrogator/batch/{id}": 404,
+        }.get(path, 422 if (method, path) == ("post", "/interrogator/batch") else 200)
 
 
 def test_a_login_that_fails_lets_nobody_in(service):
@@ -959,7 +967,7 @@ def fields_of(model) -> set[str]:
 def test_every_route_and_field_stands_in_the_documentation():
     """A heading for each route, and each field's name under it."""
     text = DOCUMENT.read_text(encoding="utf-8")
-    for path, method in PATHS.items():
+    for method, path in ROUTES:
         assert f"### {method.upper()} {path}\n" in text
     for path, models in {
         "prompt": (messages.PromptRequest, messages.PromptAnswer, messages.PartAnswer),
@@ -985,7 +993,7 @@ def test_every_error_stands_in_the_documentation():
     family = {kind.__name__: status for kind, status, _ in refusals._STATUS}
     for name, status in {
         **family, "BrokenModel": 500, "UnsafeWeights": 500, "InternalError": 500,
-        "Unauthorized": 401, "MethodNotAllowed": 405, "BadRequest": 422, "QueueFull": 503,
+        "Unauthorized": 401, "MethodNotAllowed": 405, "BadRequest": 422, "UnknownBatch": 404,
     }.items():
         rows = [line for line in text.splitlines() if line.startswith(f"| {status} |")]
         assert any(f"`{name}`" in row for row in rows), name

@@ -8,13 +8,13 @@ import time
 import uuid
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
 from clip_interrogator_ext.batch import pictures
 from clip_interrogator_ext.batch.folder import Batch
 from clip_interrogator_ext.batch.results import BatchState
-from clip_interrogator_ext.errors import InterrogatorError
+from clip_interrogator_ext.errors import InterrogatorError, QueueFull
 
 if TYPE_CHECKING:
     from clip_interrogator_ext.batch.options import BatchOptions
@@ -48,8 +48,7 @@ class BatchJobs:
     def add(self, options: BatchOptions) -> BatchState:
         """Put a batch into the line and return at once.
 
-        Raises BadOption where its input stands for no pictures, and InterrogatorError where the
-        line is full.
+        Raises BadOption where its input stands for no pictures, QueueFull where the line is full.
         """
         service = self._service()
         if service is None:
@@ -58,7 +57,7 @@ class BatchJobs:
         name = f"batch-{uuid.uuid4().hex[:12]}"
         with self._lock:
             if sum(not job.state.ended for job in self._jobs.values()) > WAITING_LIMIT:
-                raise InterrogatorError(
+                raise QueueFull(
                     f"{WAITING_LIMIT} batches wait already: stop one of them, or wait."
                 )
             state = BatchState(name, "waiting", options.input, len(found.names))
@@ -82,23 +81,27 @@ class BatchJobs:
         with self._lock:
             return tuple(map(_seen, self._jobs.values()))
 
-    def stop(self, name: str) -> bool:
-        """Stop a batch at once, in the midst of a picture too; say whether it was still to end.
+    def stop(self, name: str | None = None) -> bool:
+        """Stop the batch of that name, or all of them; say whether there was one still to end.
 
-        What is finished is kept, and the same batch asked for again goes on from there.
+        It ends at once, in the midst of a picture too. What is finished is kept, and the same
+        batch asked for again goes on from there.
         """
+        found = []
         with self._lock:
-            job = self._jobs.get(name)
-            if job is None or job.batch is None:
-                return False
-            job.batch.stop()
-            if job.state.state == "waiting":
-                job.state, job.batch = replace(job.state, state="stopped"), None
-                return True
-            job.state = replace(job.state, state="stopping")
+            for job in list(self._jobs.values()):
+                if job.batch is None or name not in (None, job.state.name):
+                    continue
+                found.append(job.state.name)
+                job.batch.stop()
+                if job.state.state == "waiting":
+                    self._end(job, state="stopped")
+                else:
+                    job.state = replace(job.state, state="stopping")
         if (service := self._service()) is not None:
-            service.interrupt(name)
-        return True
+            for one in found:
+                service.interrupt(one)
+        return bool(found)
 
     def _work(self) -> None:
         while (job := self._next()) is not None:
@@ -126,14 +129,15 @@ class BatchJobs:
             state = "failed"
             error = f"Something went wrong ({type(unforeseen).__name__}); the log has it."
         with self._lock:
-            job.batch = None
-            job.state = replace(
-                job.state, state=state, result=result, error=error,
-                seconds=time.monotonic() - job.asked_at,
-            )
-            ended = [name for name, one in self._jobs.items() if one.state.ended]
-            for name in ended[:-_REMEMBERED]:
-                del self._jobs[name]
+            self._end(job, state=state, result=result, error=error)
+
+    def _end(self, job: _Job, **became: Any) -> None:
+        """Note what became of a batch, under the lock; forget those that ended long ago."""
+        job.batch = None
+        job.state = replace(job.state, seconds=time.monotonic() - job.asked_at, **became)
+        ended = [name for name, one in self._jobs.items() if one.state.ended]
+        for name in ended[:-_REMEMBERED]:
+            del self._jobs[name]
 
     def _note(self, name: str, progress: BatchProgress) -> None:
         with self._lock:

@@ -66,7 +66,11 @@ class BatchOptions:
                 f"The form {self.form} holds one prompt a picture: for several backbones side by "
                 f"side choose one of {fitting}.",
             )
-        if len(set(self.sets)) < len(self.sets):
+        try:
+            sets = self.sets
+        except BadOption as error:  # the first set has been checked when it was built
+            raise BadOption("beside", str(error)) from error
+        if len(set(sets)) < len(sets):
             raise BadOption("beside", "Each set of backbones can be named once only.")
         WRITERS[self.form].check()
 

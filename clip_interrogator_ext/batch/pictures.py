@@ -57,7 +57,7 @@ def find(source: str, recursive: bool = False) -> Found:
     except (OSError, ValueError) as error:
         raise BadOption("input", f'"{shown(path)}" can\'t be read ({error}).') from error
     if not found.names:
-        hint = "; its sub-folders are read with --recursive" if path.is_dir() else ""
+        hint = "; ask for recursive to read its sub-folders too" if path.is_dir() else ""
         raise BadOption("input", f'There are no pictures in "{shown(path)}"{hint}.')
     return found
 

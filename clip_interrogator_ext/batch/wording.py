@@ -31,7 +31,7 @@ class Wording:
             if not isinstance(value, str) or "\n" in value:
                 raise BadOption(field.name, f"The {field.name} must be one line of text.")
         if not all(old.strip() for old, _ in self.replacements):
-            raise BadOption("replacements", "Say what is to be replaced: OLD=NEW.")
+            raise BadOption("replacements", "Say which words are to be replaced.")
         if not all(words.strip() for words in self.leave_out):
             raise BadOption("leave_out", "Say which words are to be left out.")
 

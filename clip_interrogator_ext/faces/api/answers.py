@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clip_interrogator_ext.batch.files import shown
+from clip_interrogator_ext.batch.results import BatchProgress
 from clip_interrogator_ext.phrases import escape_brackets
 
 if TYPE_CHECKING:
+    from clip_interrogator_ext.batch.results import BatchState
     from clip_interrogator_ext.results import Analysis, Prompt
 
 # How the old clip-interrogator-ext called the categories in its answers.
@@ -50,10 +54,43 @@ def analyze_answer(analysis: Analysis, *, demo: bool) -> dict[str, Any]:
     return {**old, "categories": categories, "seconds": analysis.seconds, "demo": demo}
 
 
-def finite(value: Any) -> Any:
-    """Return an answer with null for numbers that JSON can't hold."""
+def batch_answer(state: BatchState) -> dict[str, Any]:
+    """Return how far a batch is, as BatchAnswer has it."""
+    result = state.result
+    answer = {
+        "id": state.name,
+        "state": state.state,
+        "input": state.input,
+        "seconds": state.seconds,
+        **asdict(state.progress or BatchProgress(0, state.total, 0, 0, None, None)),
+        "stopped": state.state == "stopped",
+        "earlier": None,
+        "output": None,
+        "failures_file": None,
+        "error": state.error or None,
+    }
+    if state.ended:
+        answer["seconds_left"] = None
+    if result is not None:
+        answer |= {
+            key: getattr(result, key)
+            for key in ("total", "done", "skipped", "earlier", "output", "failures_file")
+        }
+        answer["failed"] = len(result.failures)
+    return answer
+
+
+def failures_of(state: BatchState) -> list[dict[str, Any]]:
+    """Return the pictures that failed in a batch that has ended, each as FailureAnswer has it."""
+    return [] if state.result is None else [asdict(failure) for failure in state.result.failures]
+
+
+def as_json_holds(value: Any) -> Any:
+    """Return an answer with null for numbers that are none, and escapes for bytes of no text."""
     if isinstance(value, dict):
-        return {key: finite(one) for key, one in value.items()}
+        return {key: as_json_holds(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [finite(one) for one in value]
+        return [as_json_holds(one) for one in value]
+    if isinstance(value, (str, Path)):
+        return shown(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -37,8 +37,11 @@ class ReadRequest(Request):
         return self.content
 
 
-async def read_content(request: Request) -> dict[str, Any]:
-    """Read a body, as much as may be, and parse it; an empty one is an empty object."""
+async def read_content(request: Request, *, must_say_json: bool = False) -> dict[str, Any]:
+    """Read a body, as much as may be, and parse it; an empty one is an empty object.
+
+    `must_say_json` refuses what does not say that it is JSON, whoever sends it.
+    """
     too_large = Refusal(
         413, "TooLarge", f"The request has more than {MAX_BODY_BYTES // 2**20} MiB.", "image"
     )
@@ -53,17 +56,17 @@ async def read_content(request: Request) -> dict[str, Any]:
         chunks.append(chunk)
     if not size:
         return {}
-    if not _says_json(request):
+    if not _says_json(request, must=must_say_json):
         raise bad_request("Send JSON, with the header Content-Type: application/json.")
     return _parsed(b"".join(chunks))
 
 
-def _says_json(request: Request) -> bool:
+def _says_json(request: Request, *, must: bool) -> bool:
     kind = request.headers.get("content-type")
     if kind is None:
         # Scripts may leave it out. A page from elsewhere must not: browsers ask the server
         # before they send JSON to it, and don't before they send something without a type.
-        return "origin" not in request.headers
+        return not must and "origin" not in request.headers
     message = Message()
     message["content-type"] = kind
     subtype = message.get_content_subtype()

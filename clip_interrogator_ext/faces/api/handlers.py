@@ -6,27 +6,51 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from fastapi import Path
+
 from clip_interrogator_ext import catalog
-from clip_interrogator_ext.faces.api.answers import analyze_answer, finite, prompt_answer
+from clip_interrogator_ext.batch.jobs import jobs_of
+from clip_interrogator_ext.batch.options import BatchOptions  # noqa: TC001 - FastAPI looks it up
+from clip_interrogator_ext.faces.api.answers import (
+    analyze_answer,
+    as_json_holds,
+    batch_answer,
+    failures_of,
+    prompt_answer,
+)
 from clip_interrogator_ext.faces.api.messages import (
     AnalyzeAnswer,
+    BatchAnswer,
     CatalogAnswer,
     ErrorAnswer,
     InterruptAnswer,
     InterruptRequest,
+    OneBatchAnswer,
     PromptAnswer,
     SimilarityAnswer,
     StatusAnswer,
+    StopBatchAnswer,
     UnloadAnswer,
 )
-from clip_interrogator_ext.faces.api.questions import ANALYZE, NOTHING, PROMPT, SIMILARITY, Question
+from clip_interrogator_ext.faces.api.questions import (
+    ANALYZE,
+    BATCH,
+    NOTHING,
+    PROMPT,
+    SIMILARITY,
+    Question,
+)
+from clip_interrogator_ext.faces.api.refusals import Refusal
 from clip_interrogator_ext.faces.api.route import Route
 from clip_interrogator_ext.faces.api.turnstile import WAITING_LIMIT, turnstile_of
 
 if TYPE_CHECKING:
     from fastapi import Request
 
+    from clip_interrogator_ext.batch.results import BatchState
     from clip_interrogator_ext.service import Service
+
+ID: Any = Path(alias="id", description="What the batch is called.")
 
 
 class Api:
@@ -66,6 +90,20 @@ class Api:
             ),
             self._route("unload", self.unload, post, UnloadAnswer, "Give the memory back", True),
             self._route("interrupt", self.interrupt, post, InterruptAnswer, "Stop a run"),
+            self._route(
+                "batch", self.batches, get, list[BatchAnswer], "All batches", folders=True
+            ),
+            self._route(
+                "batch", self.start_batch, post, BatchAnswer, "Interrogate a folder of pictures",
+                folders=True, status_code=202,
+            ),
+            self._route(
+                "batch/{id}", self.batch, get, OneBatchAnswer, "How far a batch is", folders=True
+            ),
+            self._route(
+                "batch/{id}", self.stop_batch, ["DELETE"], StopBatchAnswer, "Stop a batch",
+                folders=True,
+            ),
         ]
 
     def _route(
@@ -76,12 +114,19 @@ class Api:
         answer: Any,
         summary: str,
         waits: bool = False,
+        folders: bool = False,
+        status_code: int = 200,
     ) -> Route:
-        codes = (401, 403, 404, 409, 413, 422, 500, 503) if waits else (401, 422, 500)
+        codes = {401, 422, 500}
+        if waits:
+            codes |= {403, 404, 409, 413, 503}
+        if folders:
+            codes |= {403, 404, 413, 503}
         return Route(
-            self, f"/interrogator/{name}", call, waits=waits, methods=methods, summary=summary,
-            response_model=answer, name=f"interrogator_{name}",
-            responses={code: {"model": ErrorAnswer} for code in codes},
+            self, f"/interrogator/{name}", call, waits=waits, folders=folders, methods=methods,
+            summary=summary, response_model=answer, status_code=status_code,
+            name=f"interrogator_{name.partition('/')[0]}",
+            responses={code: {"model": ErrorAnswer} for code in sorted(codes)},
         )
 
     def models(self) -> Any:
@@ -126,7 +171,7 @@ class Api:
         status["runs"] = [*status["runs"], *in_line]
         for network in status["loaded"]:
             network["name"] = self.service.without_paths(network["name"])
-        return finite({**status, "waiting": len(waiting)})
+        return as_json_holds({**status, "waiting": len(waiting)})
 
     def prompt(self, question: Question = PROMPT) -> Any:
         """Turn a picture into a prompt for Stable Diffusion."""
@@ -134,7 +179,7 @@ class Api:
         answer = self.service.interrogate(
             question.image, question.options, question.models, question.task
         )
-        return finite(prompt_answer(answer, escape=question.escape))
+        return as_json_holds(prompt_answer(answer, escape=question.escape))
 
     def analyze(self, question: Question = ANALYZE) -> Any:
         """Rank each category's phrases by how near they are to a picture."""
@@ -142,7 +187,7 @@ class Api:
         answer = self.service.analyze(
             question.image, question.models, question.top, question.task
         )
-        return finite(analyze_answer(answer, demo=question.demo))
+        return as_json_holds(analyze_answer(answer, demo=question.demo))
 
     def similarity(self, question: Question = SIMILARITY) -> Any:
         """Compare texts with a picture."""
@@ -151,7 +196,7 @@ class Api:
         scores = self.service.similarity(
             question.image, question.texts, question.models, question.task
         )
-        return finite({
+        return as_json_holds({
             "similarities": [
                 {"text": text, "similarity": score}
                 for text, score in zip(question.texts, scores, strict=True)
@@ -167,7 +212,39 @@ class Api:
         return {"freed_bytes": held}
 
     def interrupt(self, asked: InterruptRequest | None = None) -> Any:
-        """Stop a run, or all of them, those that wait too."""
+        """Stop a run or a batch, or all of them, those that wait too."""
         task = None if asked is None else asked.task
+        batch = jobs_of(self.service).stop(task)
         waiting, running = self.turnstile.stop(task), self.service.interrupt(task)
-        return {"interrupted": waiting or running}
+        return {"interrupted": batch or waiting or running}
+
+    def batches(self) -> Any:
+        """All batches that wait or run, and the latest that have ended, the oldest first."""
+        return as_json_holds([batch_answer(state) for state in jobs_of(self.service).all()])
+
+    def start_batch(self, options: BatchOptions = BATCH) -> Any:
+        """Put a batch into the line and answer at once; it goes on whoever listens."""
+        for models in options.sets:
+            for name in {*models.backbones, models.captioner} - {catalog.NO_CAPTIONER}:
+                self.service.place(name)  # which knows the name, or refuses it
+        return as_json_holds(batch_answer(jobs_of(self.service).add(options)))
+
+    def batch(self, name: str = ID) -> Any:
+        """How far a batch is, and what became of it."""
+        state = self._state(name)
+        return as_json_holds({**batch_answer(state), "failures": failures_of(state)})
+
+    def stop_batch(self, name: str = ID) -> Any:
+        """Stop a batch at once; what is finished is kept, and the same batch goes on from there."""
+        self._state(name)
+        interrupted = jobs_of(self.service).stop(name)
+        return as_json_holds({**batch_answer(self._state(name)), "interrupted": interrupted})
+
+    def _state(self, name: str) -> BatchState:
+        state = jobs_of(self.service).get(name)
+        if state is None:
+            raise Refusal(
+                404, "UnknownBatch",
+                f"No batch is called {name!r}: it was never asked for, or has been forgotten.",
+            )
+        return state

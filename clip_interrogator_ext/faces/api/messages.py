@@ -8,6 +8,9 @@ import pydantic
 from pydantic import BaseModel, Field, StrictBool, StrictInt, StrictStr
 
 from clip_interrogator_ext import catalog
+from clip_interrogator_ext.batch.options import EXISTING, BatchOptions
+from clip_interrogator_ext.batch.wording import Wording
+from clip_interrogator_ext.batch.writers import WRITERS
 from clip_interrogator_ext.settings import SETTINGS
 
 MAX_TEXTS = 1000
@@ -36,23 +39,31 @@ def _field(default: Any, description: str, **schema: Any) -> Any:
     return Field(default, description=description, **extra)
 
 
-class PictureRequest(BaseModel):
-    """A picture, and the networks that look at it."""
-
+class _Image(BaseModel):
     image: StrictStr = _field(..., "The picture in base64, or as a data URL.")
+
+
+class ModelsRequest(BaseModel):
+    """Which networks answer."""
+
     clip_model_name: StrictStr = _field(catalog.DEFAULT_BACKBONE, SETTINGS["clip"].help)
     clip_model_names: list[StrictStr] | None = _field(
         None, "Several CLIP backbones that judge together, in place of the one."
     )
     chunk_size: StrictInt | None = _of_setting("chunk_size")
     low_memory: StrictBool | None = _of_setting("low_memory")
+
+
+class PictureRequest(ModelsRequest, _Image):
+    """A picture, and the networks that look at it."""
+
     task: StrictStr | None = _field(
         None, "A name by which status and interrupt follow this run."
     )
 
 
-class PromptRequest(PictureRequest):
-    """What is asked about a picture's prompt."""
+class QuestionRequest(ModelsRequest):
+    """What is asked about a picture, and which networks answer."""
 
     mode: StrictStr = _field("fast", SETTINGS["mode"].help, enum=list(catalog.MODES))
     negative: StrictBool = _field(False, "Find the negative prompt as well.")
@@ -71,6 +82,11 @@ class PromptRequest(PictureRequest):
     caption_beams: StrictInt | None = _of_setting("caption_beams")
     caption_min_length: StrictInt | None = _of_setting("caption_min_length")
     caption_max_length: StrictInt | None = _of_setting("caption_max_length")
+
+
+class PromptRequest(QuestionRequest, PictureRequest):
+    """What is asked about a picture's prompt."""
+
     escape: StrictBool = _field(
         False,
         r"Write brackets of phrases and captions as \( \) \[ \], which the WebUI's "
@@ -96,6 +112,56 @@ class InterruptRequest(BaseModel):
     """Which run is to stop."""
 
     task: StrictStr | None = _field(None, "Its name; not given: all of them.")
+
+
+class _Files(BaseModel):
+    input: StrictStr = _field(
+        ...,
+        "The pictures: a folder, a pattern such as /data/photos/**/*.png, or a text file that "
+        "lists them, on the server.",
+    )
+    recursive: StrictBool = _field(BatchOptions.recursive, "The folder's sub-folders too.")
+    form: StrictStr = _field(
+        BatchOptions.form,
+        "; ".join(f"{name}: {writer.why}" for name, writer in WRITERS.items()) + ".",
+        enum=list(WRITERS),
+    )
+    output: StrictStr | None = _field(
+        None,
+        "For the form txt a folder, where the tree is kept, and not given beside each picture. "
+        "For the others a file or a folder, and not given the folder of the pictures.",
+    )
+    existing: StrictStr = _field(
+        BatchOptions.existing,
+        "Where a picture has a text: "
+        + "; ".join(f"{name}: {why}" for name, why in EXISTING.items()) + ".",
+        enum=list(EXISTING),
+    )
+    name: StrictStr = _field(
+        BatchOptions.name,
+        "The name of text files; {stem} is the picture's without its ending, {name} with it.",
+    )
+    caption_from: StrictStr | None = _field(
+        None,
+        "A file beside each picture whose text is its caption, such as {stem}.caption; where "
+        "there is none the captioner is asked.",
+    )
+    prefix: StrictStr = _field(Wording.prefix, "What stands before each prompt.")
+    suffix: StrictStr = _field(Wording.suffix, "What stands behind each prompt.")
+    trigger: StrictStr = _field(Wording.trigger, "The first word of each text, once.")
+    replacements: dict[StrictStr, StrictStr] = _field(
+        {}, "Old words and their new ones: whole words, as they are written, in this order."
+    )
+    leave_out: list[StrictStr] = _field(
+        [], "Words or phrases that are left out, in any case of letters."
+    )
+    beside: list[list[StrictStr]] = _field(
+        [], "More sets of backbones, each of which gives a prompt of its own, side by side."
+    )
+
+
+class BatchRequest(QuestionRequest, _Files):
+    """Which pictures, what is asked about each, and how the answers are written."""
 
 
 class PartAnswer(BaseModel):
@@ -224,6 +290,55 @@ class UnloadAnswer(BaseModel):
 
 class InterruptAnswer(BaseModel):
     """Whether there was a run to stop."""
+
+    interrupted: bool
+
+
+class FailureAnswer(BaseModel):
+    """A picture that has no prompt, and why."""
+
+    picture: str
+    reason: str
+
+
+class BatchAnswer(BaseModel):
+    """How far a batch is: of `total` pictures `done` have their prompt.
+
+    `state` is waiting, running, stopping, and at the end done, stopped or failed. `picture` is
+    the last one, `prompt` its prompt, `problem` why it has none. `earlier`, `output` and
+    `failures_file` are known at the end, `error` where the batch failed.
+    """
+
+    id: str
+    state: str
+    input: str
+    total: int
+    done: int
+    skipped: int
+    failed: int
+    seconds: float | None
+    rate: float | None
+    seconds_left: float | None
+    step: str
+    step_done: int
+    picture: str | None
+    prompt: str
+    problem: str
+    stopped: bool
+    earlier: int | None
+    output: str | None
+    failures_file: str | None
+    error: str | None
+
+
+class OneBatchAnswer(BatchAnswer):
+    """How far a batch is; `failures` lists what failed when it has ended."""
+
+    failures: list[FailureAnswer]
+
+
+class StopBatchAnswer(BatchAnswer):
+    """How far a batch is, and whether it had still to end."""
 
     interrupted: bool
 

@@ -10,14 +10,19 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Depends
 
 from clip_interrogator_ext import catalog
+from clip_interrogator_ext.batch.options import BatchOptions
+from clip_interrogator_ext.batch.wording import Wording
 from clip_interrogator_ext.errors import BadOption
 from clip_interrogator_ext.faces.api.body import ReadRequest  # noqa: TC001 - FastAPI looks it up
 from clip_interrogator_ext.faces.api.messages import (
     MAX_TEXTS,
     MAX_TOP,
     AnalyzeRequest,
+    BatchRequest,
+    ModelsRequest,
     PictureRequest,
     PromptRequest,
+    QuestionRequest,
     SimilarityRequest,
 )
 from clip_interrogator_ext.images import decode_base64
@@ -80,15 +85,7 @@ def _read_nothing(request: ReadRequest) -> None:
 
 
 def _read_prompt(request: ReadRequest, asked: PromptRequest) -> Question:
-    value = _values(request, asked)
-    options = interrogate_options(
-        value,
-        mode=asked.mode,
-        negative=asked.negative,
-        caption=asked.caption,
-        subject=asked.subject,
-        categories=None if asked.categories is None else tuple(asked.categories),
-    )
+    options = _options(request, asked)
     return _question(request, asked, "interrogate", options=options, escape=asked.escape)
 
 
@@ -106,15 +103,53 @@ def _read_similarity(request: ReadRequest, asked: SimilarityRequest) -> Question
 
 def _question(request: ReadRequest, asked: PictureRequest, kind: str, **more: Any) -> Question:
     """Build the options first and open the picture last, which takes longest."""
-    value = _values(request, asked)
     _name(request.place, kind, asked.task)
-    names = asked.clip_model_names
-    # Where no captioner can be named it is the setting's, so that it stays loaded.
-    models = model_options(value, (asked.clip_model_name,) if names is None else tuple(names))
+    models = _models(request, asked)
     return Question(decode_base64(asked.image), models, request.place, **more)
 
 
-def _values(request: ReadRequest, asked: PictureRequest) -> Callable[[str], Any]:
+def _read_batch(request: ReadRequest, asked: BatchRequest) -> BatchOptions:
+    return BatchOptions(
+        input=asked.input,
+        recursive=asked.recursive,
+        form=asked.form,
+        output=asked.output,
+        existing=asked.existing,
+        name=asked.name,
+        caption_from=asked.caption_from,
+        wording=Wording(
+            prefix=asked.prefix,
+            suffix=asked.suffix,
+            trigger=asked.trigger,
+            replacements=tuple(asked.replacements.items()),
+            leave_out=tuple(asked.leave_out),
+        ),
+        asked=_options(request, asked),
+        models=_models(request, asked),
+        beside=tuple(map(tuple, asked.beside)),
+    )
+
+
+def _options(request: ReadRequest, asked: QuestionRequest) -> InterrogateOptions:
+    return interrogate_options(
+        _values(request, asked),
+        mode=asked.mode,
+        negative=asked.negative,
+        caption=asked.caption,
+        subject=asked.subject,
+        categories=None if asked.categories is None else tuple(asked.categories),
+    )
+
+
+def _models(request: ReadRequest, asked: ModelsRequest) -> ModelOptions:
+    names = asked.clip_model_names
+    # Where no captioner can be named it is the setting's, so that it stays loaded.
+    return model_options(
+        _values(request, asked), (asked.clip_model_name,) if names is None else tuple(names)
+    )
+
+
+def _values(request: ReadRequest, asked: ModelsRequest) -> Callable[[str], Any]:
     """Return what looks a field up: what was given, else what the settings say.
 
     Where null means something of its own, it can be given; elsewhere it is as if it were not.
@@ -136,3 +171,4 @@ PROMPT = Depends(_in_turn(_read_prompt))
 ANALYZE = Depends(_in_turn(_read_analyze))
 SIMILARITY = Depends(_in_turn(_read_similarity))
 NOTHING = Depends(_in_turn(_read_nothing))
+BATCH = Depends(_read_batch)  # which waits in a line of its own

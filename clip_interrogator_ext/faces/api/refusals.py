@@ -16,6 +16,7 @@ from clip_interrogator_ext.errors import (
     MissingModel,
     NotAllowed,
     OutOfMemory,
+    QueueFull,
     TooLarge,
     UnknownModel,
 )
@@ -23,7 +24,7 @@ from clip_interrogator_ext.errors import (
 if TYPE_CHECKING:
     from fastapi.exceptions import RequestValidationError
 
-MEMORY_RETRY_SECONDS, MODEL_RETRY_SECONDS = 10, 60
+QUEUE_RETRY_SECONDS, MEMORY_RETRY_SECONDS, MODEL_RETRY_SECONDS = 5, 10, 60
 
 # The first that fits; all others of the family are for whoever runs the server: 500.
 _STATUS: tuple[tuple[type[InterrogatorError], int, int | None], ...] = (
@@ -35,6 +36,7 @@ _STATUS: tuple[tuple[type[InterrogatorError], int, int | None], ...] = (
     (NotAllowed, 403, None),
     (MissingModel, 503, MODEL_RETRY_SECONDS),
     (OutOfMemory, 503, MEMORY_RETRY_SECONDS),
+    (QueueFull, 503, QUEUE_RETRY_SECONDS),
     # Not 200: an old client would take the empty text for a prompt.
     (Interrupted, 409, None),
 )
@@ -51,6 +53,11 @@ _MUST_BE = (
     ("missing", "is missing"),
     ("none", "must not be null"),
 )
+# What a field must be that is more than a list of texts, wherever in it the fault is.
+_SHAPES = {
+    "replacements": "must be an object of texts: the old words and their new ones",
+    "beside": "must be a list of lists of names",
+}
 
 
 class Refusal(Exception):
@@ -109,6 +116,8 @@ def misfit(error: RequestValidationError) -> Refusal:
     must = next((words for piece, words in _MUST_BE if piece in kind), f"is wrong: {first['msg']}")
     if len(place) > 1:
         must = "must be a list of texts"
+    if "missing" not in kind:
+        must = _SHAPES.get(at_fault, must)
     name = "BadImage" if at_fault == "image" else "BadOption"
     return Refusal(422, name, f"The field {at_fault!r} {must}.", at_fault)
 

@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
-from clip_interrogator_ext.errors import InterrogatorError
+from clip_interrogator_ext.errors import InterrogatorError, QueueFull
 from clip_interrogator_ext.faces.api.body import ReadRequest, as_json, read_content
 from clip_interrogator_ext.faces.api.refusals import Refusal, misfit, refusal_of
 
@@ -28,12 +28,23 @@ TAG = "Interrogator"
 class Route(APIRoute):
     """A route that asks for the login, limits the body, and says every error in one shape.
 
-    All of it happens here, so that the handlers of the program around us change nothing.
+    All of it happens here, so that the handlers of the program around us change nothing. A route
+    that `waits` has its place in the line; one that opens `folders` is closed where they are.
     """
 
-    def __init__(self, api: Api, path: str, call: Callable[..., Any], *, waits: bool, **more: Any):
+    def __init__(
+        self,
+        api: Api,
+        path: str,
+        call: Callable[..., Any],
+        *,
+        waits: bool,
+        folders: bool,
+        **more: Any,
+    ) -> None:
         self._api = api  # FastAPI asks for the handler while it makes the route
         self._waits = waits
+        self._folders = folders
         super().__init__(path, call, tags=[TAG], **more)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -57,10 +68,15 @@ class Route(APIRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or say that the path has another method."""
-        methods = sorted(self.methods or ())
-        if scope["method"] in methods:
+        if scope["method"] in (self.methods or ()):
             await super().handle(scope, receive, send)
             return
+        routes = [route for route in scope["app"].routes if isinstance(route, Route)]
+        methods = sorted(
+            method
+            for route in routes if route.path == self.path
+            for method in route.methods or ()
+        )
         refusal = Refusal(
             405, "MethodNotAllowed", f"Ask this with {' or '.join(methods)}.",
             headers={"Allow": ", ".join(methods)},
@@ -76,12 +92,18 @@ class Route(APIRoute):
                 headers={"WWW-Authenticate": "Basic"},
             )
         turnstile = self._api.turnstile
-        if self._waits:
-            turnstile.require_room(self._api.limit())
-        content = await read_content(request) if request.method == "POST" else {}
-        read = ReadRequest(as_json(request.scope), request.receive)
-        read.api, read.content = self._api, content
+        content: dict[str, Any] = {}
         try:
+            if self._folders:
+                self._api.service.require_folders()
+            if self._waits:
+                turnstile.require_room(self._api.limit())
+            if request.method == "POST":
+                # No page from elsewhere may have files written here. A browser sends JSON from
+                # there only if this server agrees, and it does not.
+                content = await read_content(request, must_say_json=self._folders)
+            read = ReadRequest(as_json(request.scope), request.receive)
+            read.api, read.content = self._api, content
             if not self._waits:
                 return await inner(read)
             with turnstile.place(self._api.limit()) as read.place:
@@ -89,7 +111,7 @@ class Route(APIRoute):
         except InterrogatorError as error:
             refusal = refusal_of(error, content)
             refusal.args = (self._api.service.without_paths(str(refusal)),)
-            if refusal.status >= 500:
+            if refusal.status >= 500 and not isinstance(error, QueueFull):
                 log.error("%s failed: %s", request.url.path, error, exc_info=error)
             raise refusal from error
         except RequestValidationError as error:

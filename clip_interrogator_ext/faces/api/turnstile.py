@@ -14,8 +14,7 @@ from weakref import WeakKeyDictionary
 
 from starlette.requests import ClientDisconnect
 
-from clip_interrogator_ext.errors import Interrupted
-from clip_interrogator_ext.faces.api.refusals import Refusal
+from clip_interrogator_ext.errors import Interrupted, QueueFull
 
 if TYPE_CHECKING:
     from starlette.types import Receive
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from clip_interrogator_ext.service import Service
 
 WAITING_LIMIT = 8
-QUEUE_RETRY_SECONDS = 5
 
 
 @dataclass(eq=False)
@@ -89,10 +87,7 @@ class Turnstile:
     def require_room(self, limit: int) -> None:
         """Refuse whoever finds so many inside already."""
         if len(self._places) >= limit:
-            raise Refusal(
-                503, "QueueFull", f"{WAITING_LIMIT} requests wait already; ask again later.",
-                headers={"Retry-After": str(QUEUE_RETRY_SECONDS)},
-            )
+            raise QueueFull(f"{WAITING_LIMIT} requests wait already; ask again later.")
 
     @contextmanager
     def place(self, limit: int) -> Iterator[Place]:
