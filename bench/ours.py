@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import csv
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -32,10 +32,10 @@ def main() -> None:
 
     import torch
 
-    # The journal has the captions, and another form asks nothing again.
-    Batch(service, replace(options, form="jsonl")).run()
-    rows = map(json.loads, read_lines(Path(task.output, "prompts.jsonl")))
-    captions = {row["picture"]: row["caption"] for row in rows}
+    # The journal has the captions, and this form asks nothing again.
+    Batch(service, replace(options, form="csv")).run()
+    with Path(task.output, "prompts.csv").open(encoding="utf-8-sig", newline="") as file:
+        captions = {row["picture"]: row["caption"] for row in csv.DictReader(file)}
     names = read_lines(Path(task.pictures))
     meter.save(task.notes, torch.get_num_threads(), [captions[name] for name in names])
 

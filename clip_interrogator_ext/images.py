@@ -159,10 +159,10 @@ def list_folder(folder: Path, recursive: bool = False) -> list[Path]:
         raise BadImage(f"{name} is not a folder: give the folder that holds it.") from error
     except (OSError, ValueError) as error:
         raise BadImage(f"The folder {name} can't be listed: check its permissions.") from error
-    return sorted(found, key=lambda path: _natural_order(path.relative_to(folder)))
+    return sorted(found, key=lambda path: natural_order(path.relative_to(folder)))
 
 
-def _natural_order(path: Path) -> tuple[list[list[str | int]], str]:
+def natural_order(path: Path) -> tuple[list[list[str | int]], str]:
     """Return a sort key that reads digits as numbers, the same on every file system."""
     keys: list[list[str | int]] = []
     for part in path.parts:

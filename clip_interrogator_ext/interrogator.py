@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 
 from clip_interrogator_ext import catalog
-from clip_interrogator_ext.errors import BadOption, Interrupted, OutOfMemory
+from clip_interrogator_ext.errors import Interrupted, OutOfMemory
 from clip_interrogator_ext.models import captioning, open_clip
 from clip_interrogator_ext.models.base import Captioner, Network, Tick, no_tick
 from clip_interrogator_ext.models.residency import (
@@ -33,7 +33,7 @@ from clip_interrogator_ext.search.modes import (
 )
 from clip_interrogator_ext.search.ranking import top_k
 from clip_interrogator_ext.search.scorer import Scorer
-from clip_interrogator_ext.vocabulary.lists import Category, positive_names
+from clip_interrogator_ext.vocabulary.lists import Category, check_known, positive_names
 from clip_interrogator_ext.vocabulary.tables import PhraseStore, Table, merge
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Interrogator:
         what loading a captioner may raise.
         """
         started = time.perf_counter()
-        self._check_categories(options)
+        check_known(options.categories, self.categories)
         scene = self.look(image, options, tick)
         draft = self._answer(scene, options, tick)
         prompt = self._explain(scene, draft, options)
@@ -139,11 +139,7 @@ class Interrogator:
         if options.mode in catalog.MODES_WITH_CAPTION:
             said = image.caption if options.caption is None else options.caption
             if said is None:
-                raise BadOption(
-                    "caption",
-                    f"The mode {options.mode} needs a caption. Choose a captioner, or write the "
-                    "caption yourself; style and negative do without.",
-                )
+                raise options.no_caption()
             caption = " ".join(said.split())
         vectors = tuple(torch.tensor(vector) for vector in image.vectors)
         return Scene(caption, Scorer(self.resident_encoders(), vectors, tick))
@@ -268,16 +264,6 @@ class Interrogator:
         self._vocabularies.clear()
         self._residency.clear()
         return_free_memory()
-
-    def _check_categories(self, options: InterrogateOptions) -> None:
-        known = positive_names(self.categories)
-        for name in options.categories or ():
-            if name not in known:
-                raise BadOption(
-                    "categories",
-                    f"There is no category {name!r}; there are {', '.join(known)}."
-                    + catalog.did_you_mean(catalog.nearest(name, known)),
-                )
 
     def _answer(self, scene: Scene, options: InterrogateOptions, tick: Tick) -> Draft:
         try:

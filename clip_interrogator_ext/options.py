@@ -124,6 +124,14 @@ class InterrogateOptions:
         """Whether the captioner has to be asked."""
         return self.mode in catalog.MODES_WITH_CAPTION and self.caption is None
 
+    def no_caption(self) -> BadOption:
+        """Return the error for a captioner that is "none" where one has to be asked."""
+        return BadOption(
+            "caption",
+            f"The mode {self.mode} needs a caption. Choose a captioner, or write the caption "
+            "yourself; style and negative do without.",
+        )
+
     def __post_init__(self) -> None:
         _check(self, {})
         _check_texts(self, ("caption", "subject"))

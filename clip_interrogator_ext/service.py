@@ -312,6 +312,20 @@ class Service:
             lambda engine, tick: engine.similarity(upright, texts, tick),
         )
 
+    def check(self, options: InterrogateOptions, models: ModelOptions) -> None:
+        """Raise what can be told of a question before any network is loaded.
+
+        That is NotAllowed, UnknownModel or BadOption.
+        """
+        from clip_interrogator_ext.vocabulary.lists import check_known
+
+        self._require_allowed(models)
+        for name in {*models.backbones, models.captioner} - {catalog.NO_CAPTIONER}:
+            self.place(name)  # which knows the name, or refuses it
+        check_known(options.categories, self.categories())
+        if options.asks_caption and models.captioner == catalog.NO_CAPTIONER:
+            raise options.no_caption()
+
     def unload(self) -> None:
         """Let go of all networks and give their memory back; waits for the running task."""
         with self.host.exclusive("unload"):

@@ -126,6 +126,28 @@ def test_the_same_picture_has_the_same_caption(captioner: Any, picture: Image.Im
     assert len(captions) == 1
 
 
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("min_length", [0, 3])
+def test_several_pictures_have_the_captions_of_each(
+    captioner: Any, picture: Image.Image, beams: int, min_length: int
+) -> None:
+    """Written together, also where one ends before the others."""
+    options = CaptionOptions(beams=beams, min_length=min_length, max_length=8)
+    images = [picture, picture.rotate(90), picture.resize((30, 70)), Image.new("RGB", (9, 9))]
+    pixels = torch.stack([captioner.preprocess(image) for image in images])
+    each = [captioner.caption(image, options) for image in images]
+    assert captioner.captions(pixels, options) == each
+
+
+def test_what_fills_up_a_caption_that_ends_early_is_no_part_of_it(captioner: Any) -> None:
+    """Whatever a version of transformers puts behind the end."""
+    end = captioner.roles["eos_token_id"]
+    assert captioner._ended([7, 8, end, 9, end]) == [7, 8]
+    assert captioner._ended([7, 8]) == [7, 8]
+    captioner.roles["eos_token_id"] = [end, 9]
+    assert captioner._ended([7, 9, end]) == [7]
+
+
 def test_the_picture_is_looked_at(captioner: Any, picture: Image.Image) -> None:
     """Another picture gives the decoder other numbers."""
     seen = []

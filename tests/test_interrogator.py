@@ -16,6 +16,7 @@ import torch
 from clip_interrogator_ext import InterrogateOptions, ModelOptions, Service, StandaloneHost
 from clip_interrogator_ext.errors import BadOption, BrokenModel, Interrupted, OutOfMemory
 from clip_interrogator_ext.models import open_clip
+from clip_interrogator_ext.results import Look
 from clip_interrogator_ext.search.modes import MODES
 from tests.conftest import save_backbone, tiny_config, tiny_model
 
@@ -255,6 +256,65 @@ def test_out_of_memory_is_tried_again_with_smaller_chunks(service, models, pictu
     kept = service._interrogator
     assert service.interrogate(picture, options("fast"), models).text == right
     assert service._interrogator is kept, "the smaller chunks are remembered"
+
+
+@pytest.mark.parametrize("mode", ["fast", "style", "negative"])
+def test_a_look_at_several_pictures_gives_the_answers_of_each(service, models, picture, mode):
+    """Prepared apart and looked at together, then forgotten but for what was seen."""
+    images = [picture, picture.rotate(90), picture.resize((30, 70))]
+    prepare = service.preparer(models, captions=False)
+    seen = service.vectors([prepare(image) for image in images], models)
+    for image, vectors in zip(images, seen, strict=True):
+        (vector,) = vectors
+        assert sum(number * number for number in vector) == pytest.approx(1, abs=1e-5)
+        prompt = service.interrogate(Look(None, vectors), options(mode), models)
+        expected = service.interrogate(image, options(mode), models)
+        assert (prompt.text, prompt.caption) == (expected.text, expected.caption)
+        assert prompt.similarity == pytest.approx(expected.similarity, abs=1e-5)
+
+
+def test_a_look_without_a_caption_is_no_look_for_modes_that_need_one(service, models, picture):
+    """What was seen stands in for the captioner's words; nothing seen is said, not guessed."""
+    fast = InterrogateOptions(mode="fast")
+    vectors = service.vectors([service.preparer(models, captions=False)(picture)], models)[0]
+    with pytest.raises(BadOption, match="needs a caption"):
+        service.interrogate(Look(None, vectors), fast, models)
+    assert service.interrogate(Look(" a  cat ", vectors), fast, models).text.startswith("a cat, ")
+
+
+def test_memory_that_runs_out_halves_the_pictures_at_once(service, models, picture, monkeypatch,
+                                                          caplog):
+    """The vectors are those of the pictures, in their order, and the size is remembered."""
+    images = [picture.rotate(30 * number) for number in range(7)]
+    prepare = service.preparer(models, captions=False)
+    prepared = [prepare(image) for image in images]
+    right = service.vectors(prepared, models)
+    sizes, plain = [], open_clip.OpenClip.encode_images
+
+    def greedy(self, pixels):
+        sizes.append(len(pixels))
+        if len(pixels) > 2:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return plain(self, pixels)
+
+    monkeypatch.setattr(open_clip.OpenClip, "encode_images", greedy)
+    for _ in range(2):
+        seen = service.vectors(prepared, models)
+        for (one,), (other,) in zip(seen, right, strict=True):
+            assert one == pytest.approx(other, abs=1e-5)
+    assert sizes == [7, 3, *[1] * 7, *[1] * 7]
+    assert "looking at 3 pictures at once" in caplog.text
+
+
+def test_phrases_are_weighed_if_asked(service, models, picture):
+    """Without it the text and its score are the same, and nothing is known of the parts."""
+    weighed = service.interrogate(picture, options("fast"), models)
+    plain = service.interrogate(picture, options("fast", weigh=False), models)
+    assert (plain.text, plain.tokens) == (weighed.text, weighed.tokens)
+    assert plain.similarity == pytest.approx(weighed.similarity, abs=1e-6)
+    assert [part.phrase for part in plain.parts] == [part.phrase for part in weighed.parts]
+    assert {(part.similarity, part.gain) for part in plain.parts} == {(None, None)}
+    assert all(part.gain is not None for part in weighed.parts)
 
 
 def test_out_of_memory_twice_is_an_error_that_says_what_to_do(service, models, picture,

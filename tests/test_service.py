@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from clip_interrogator_ext import InterrogateOptions, ModelOptions, Service, StandaloneHost
 from clip_interrogator_ext.errors import (
+    BadOption,
     InterrogatorError,
     Interrupted,
     NotAllowed,
@@ -252,3 +255,66 @@ def test_networks_that_never_reached_the_device_are_let_go_too(
     assert asked_for_room == [True]
     assert len({id(network) for network in host.left}) == 2  # the first's and the retry's
     assert service.status().loaded == ()
+
+
+class Turns(StandaloneHost):
+    """A host that notes when the device changes hands."""
+
+    def __init__(self) -> None:
+        super().__init__("cpu")
+        self.hands: list[str] = []
+
+    @contextlib.contextmanager
+    def exclusive(self, task: str) -> Iterator[None]:
+        with super().exclusive(task):
+            self.hands.append(task)
+            yield
+
+
+def test_a_series_holds_the_device_until_others_want_it(lists_dir, tmp_path, models, picture):
+    """Its networks go only then; whoever waits has it before the next run, in their order."""
+    host = Turns()
+    host.after_run = "unload"
+    service = Service(host, cache_dir=tmp_path, lists_dir=lists_dir)
+    order: list[str] = []
+
+    def wait_for_device(name: str) -> None:
+        with host.exclusive(name):
+            assert not service.status().loaded
+            order.append(name)
+
+    with service.series("batch") as series:
+        for _ in range(3):
+            service.interrogate(picture, FAST, models, "batch")
+        assert host.hands == ["batch"]
+        assert service.status().loaded
+        series.give_way()  # nobody waits
+        assert service.status().loaded
+        others = [threading.Thread(target=wait_for_device, args=(name,)) for name in "ab"]
+        for number, other in enumerate(others, 1):
+            other.start()
+            while len(host._line) <= number:
+                time.sleep(0.01)
+        with pytest.raises(UnknownModel):
+            service.interrogate(picture, FAST, ModelOptions(backbones=("none/such",)), "batch")
+        for other in others:
+            other.join(10)
+        service.interrogate(picture, FAST, models, "batch")
+    assert order == ["a", "b"]
+    assert host.hands == ["batch", "a", "b", "batch"]
+    assert not service.status().loaded
+    service.interrogate(picture, FAST, models, "alone")
+    assert host.hands[-1] == "alone"
+    assert not host.others_wait()
+
+
+def test_what_can_be_told_of_a_question_is_told_before_networks_are_loaded(service, models):
+    """A name that nobody knows, a category that is not there, a caption that nobody writes."""
+    with pytest.raises(UnknownModel):
+        service.check(FAST, ModelOptions(backbones=("none/such",)))
+    with pytest.raises(BadOption, match=r"no category 'flavor'.*Did you mean"):
+        service.check(InterrogateOptions(categories=("flavor",)), models)
+    with pytest.raises(BadOption, match="needs a caption"):
+        service.check(InterrogateOptions(mode="fast"), models)
+    service.check(FAST, models)
+    assert not service.status().loaded

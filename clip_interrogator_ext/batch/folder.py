@@ -111,6 +111,18 @@ class Batch:
         self._task = task
         self._stopped = threading.Event()
 
+    def check(self) -> int:
+        """Raise what can be told before anything is begun; return the number of pictures."""
+        options = self._options
+        found = pictures.find(options.input, options.recursive)
+        place_of(options, found.root)
+        asked = options.asked
+        if options.caption_from is not None and asked.asks_caption:
+            asked = replace(asked, caption="")  # who has none is told of alone
+        for models in options.sets:
+            self.service.check(asked, models)
+        return len(found.names)
+
     def stop(self) -> None:
         """End after the picture in flight; the next start goes on from there."""
         self._stopped.set()

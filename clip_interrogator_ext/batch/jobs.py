@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
-from clip_interrogator_ext.batch import pictures
 from clip_interrogator_ext.batch.folder import Batch
 from clip_interrogator_ext.batch.results import BatchState
 from clip_interrogator_ext.errors import InterrogatorError, QueueFull
@@ -48,20 +47,20 @@ class BatchJobs:
     def add(self, options: BatchOptions) -> BatchState:
         """Put a batch into the line and return at once.
 
-        Raises BadOption where its input stands for no pictures, QueueFull where the line is full.
+        Raises what Batch.check does, and QueueFull where the line is full.
         """
         service = self._service()
         if service is None:
             raise AssertionError("whoever asks holds the service")
-        found = pictures.find(options.input, options.recursive)
         name = f"batch-{uuid.uuid4().hex[:12]}"
+        batch = Batch(service, options, lambda so_far: self._note(name, so_far), name)
+        total = batch.check()
         with self._lock:
             if sum(not job.state.ended for job in self._jobs.values()) > WAITING_LIMIT:
                 raise QueueFull(
                     f"{WAITING_LIMIT} batches wait already: stop one of them, or wait."
                 )
-            state = BatchState(name, "waiting", options.input, len(found.names))
-            batch = Batch(service, options, lambda so_far: self._note(name, so_far), name)
+            state = BatchState(name, "waiting", options.input, total)
             self._jobs[name] = _Job(batch, state, time.monotonic())
             if self._worker is None:
                 self._worker = threading.Thread(

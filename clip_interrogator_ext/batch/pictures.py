@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 from clip_interrogator_ext.batch.files import shown
 from clip_interrogator_ext.errors import BadImage, BadOption
 from clip_interrogator_ext.host import as_path
-from clip_interrogator_ext.images import SUFFIXES, list_folder
-from clip_interrogator_ext.images import _natural_order as natural_order
+from clip_interrogator_ext.images import SUFFIXES, list_folder, natural_order
 
 if TYPE_CHECKING:
     from clip_interrogator_ext.batch.results import Failure

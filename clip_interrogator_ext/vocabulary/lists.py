@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from clip_interrogator_ext import catalog, phrases
-from clip_interrogator_ext.errors import BadWordList
+from clip_interrogator_ext.errors import BadOption, BadWordList
 from clip_interrogator_ext.host import is_folder
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,18 @@ def positive_names(categories: dict[str, Category]) -> tuple[str, ...]:
     known = [name for name in catalog.CATEGORIES if name in categories]
     own = sorted(set(categories) - set(known) - {catalog.NEGATIVE_CATEGORY})
     return (*known, *own)
+
+
+def check_known(names: Iterable[str] | None, categories: Mapping[str, Category]) -> None:
+    """Raise BadOption where one of the names is not that of a positive category."""
+    known = positive_names(categories)
+    for name in names or ():
+        if name not in known:
+            raise BadOption(
+                "categories",
+                f"There is no category {name!r}; there are {', '.join(known)}."
+                + catalog.did_you_mean(catalog.nearest(name, known)),
+            )
 
 
 def _read_folder(folder: Path) -> list[Category]:

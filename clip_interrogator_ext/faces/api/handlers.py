@@ -224,9 +224,6 @@ class Api:
 
     def start_batch(self, options: BatchOptions = BATCH) -> Any:
         """Put a batch into the line and answer at once; it goes on whoever listens."""
-        for models in options.sets:
-            for name in {*models.backbones, models.captioner} - {catalog.NO_CAPTIONER}:
-                self.service.place(name)  # which knows the name, or refuses it
         return as_json_holds(batch_answer(jobs_of(self.service).add(options)))
 
     def batch(self, name: str = ID) -> Any:
