@@ -297,6 +297,7 @@ def test_names_inside_texts_are_there(host):
         'f"{tabname}_gallery"', "f'{tabname}_send_to_extras'", 'elem_id="pnginfo_image"',
         'elem_id=f"{tab}_tab"', '"init_img":', '"fields":', 'prompt, "Prompt")',
         '_prompt, "Negative prompt")', "def process_images(", "callbacks_ui_tabs",
+        "self._pending_threads.append(",
     ):
         assert text in source, text
     kinds = ("is_sd1", "is_sd2", "is_sdxl", "is_sd3")

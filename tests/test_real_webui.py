@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.browser import launched
 
@@ -319,6 +320,77 @@ def test_routes_answer_and_the_webui_sees_the_job(webui):
     assert webui.get("/sdapi/v1/progress").json()["state"]["job"] == ""
 
 
+def nested_folder(folder: Path, copies: int = 4) -> Path:
+    """Fill a folder and its sub-folder with pictures, each of them another."""
+    for number in range(copies * len(PICTURES)):
+        path = folder / ("sub" if number % 2 else "") / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(PICTURES[number % len(PICTURES)]) as picture:
+            picture.rotate(number, expand=True).save(path)
+    return folder
+
+
+def postprocess(webui: Webui) -> float:
+    """Have the WebUI work on a picture in its queue; return the seconds until it was done."""
+    asked = time.monotonic()
+    answer = webui.post(
+        "/sdapi/v1/extra-single-image", image=as_base64(), upscaler_1="Lanczos",
+        upscaling_resize=2,
+    )
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["image"]
+    return time.monotonic() - asked
+
+
+def test_a_batch_by_the_routes_gives_way_to_the_webui(webui, tmp_path):
+    """A nested folder; what the WebUI is asked midway is done before the next picture."""
+    folder = nested_folder(tmp_path / "photos")
+    asked = {
+        "input": str(folder), "recursive": True, "mode": "best", "trigger": "sks",
+        "clip_model_name": "demo", "captioner": "demo",
+    }
+    job = webui.post("/interrogator/batch", **asked).json()
+    total = job["total"]
+    assert total == 4 * len(PICTURES)
+    seen: list[dict[str, Any]] = []
+
+    def wait_for(done: int) -> dict[str, Any]:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            seen.append(webui.get(f"/interrogator/batch/{job['id']}").json())
+            if seen[-1]["done"] >= done:
+                return seen[-1]
+            time.sleep(0.2)
+        pytest.fail(f"only so far: {seen[-1]}")
+
+    midway = wait_for(2)
+    assert midway["state"] == "running"
+    assert webui.get("/sdapi/v1/progress").json()["state"]["job"] == job["id"]
+    before = midway["done"]
+    postprocess(webui)
+    after = webui.get(f"/interrogator/batch/{job['id']}").json()
+    assert after["state"] == "running"
+    assert after["done"] - before < total - before - 2
+
+    stopped = requests.delete(f"{webui.address}/interrogator/batch/{job['id']}", timeout=60)
+    assert stopped.json()["interrupted"]
+    while webui.get(f"/interrogator/batch/{job['id']}").json()["state"] == "stopping":
+        time.sleep(0.1)
+    kept = webui.get(f"/interrogator/batch/{job['id']}").json()
+    assert kept["state"] == "stopped"
+    assert 0 < kept["done"] < total
+    assert webui.get("/sdapi/v1/progress").json()["state"]["job"] == ""
+
+    job = webui.post("/interrogator/batch", **asked).json()
+    wait_for(total)
+    while (ended := webui.get(f"/interrogator/batch/{job['id']}").json())["state"] == "running":
+        time.sleep(0.1)
+    assert (ended["state"], ended["earlier"]) == ("done", kept["done"])
+    texts = sorted(folder.rglob("*.txt"))
+    assert len(texts) == total
+    assert all(text.read_text(encoding="utf-8").startswith("sks, ") for text in texts)
+
+
 def test_settings_apply_without_a_restart(webui):
     """A default that was changed is that of the next request."""
     webui.post("/sdapi/v1/options", clip_interrogator_ext_max_flavors="1")
@@ -359,10 +431,13 @@ def test_a_reload_of_the_ui_keeps_tab_and_routes(webui, page):
 
 
 def test_without_a_page_and_with_a_login(webui_path, tmp_path):
-    """`--nowebui --api-auth`: routes are there, closed to strangers and open to API users."""
+    """`--nowebui --api-auth`: routes are there, closed to strangers and open to API users.
+
+    With `--hide-ui-dir-config` folders are closed to these too.
+    """
     webui = start(
         webui_path, tmp_path / "data", "--nowebui", "--server-name", "127.0.0.1",
-        "--api-auth", "ann:secret,bob:other",
+        "--api-auth", "ann:secret,bob:other", "--hide-ui-dir-config",
     )
     try:
         refused = webui.get("/interrogator/models")
@@ -370,6 +445,12 @@ def test_without_a_page_and_with_a_login(webui_path, tmp_path):
         assert refused.json()["error"] == "Unauthorized"
         assert webui.get("/interrogator/models", auth=("bob", "wrong")).status_code == 401
         assert "demo" in webui.get("/interrogator/models", auth=("bob", "other")).json()
+        closed = requests.post(
+            f"{webui.address}/interrogator/batch", json={"input": str(tmp_path)},
+            auth=("bob", "other"), timeout=60,
+        )
+        assert closed.status_code == 403
+        assert "--hide-ui-dir-config" in closed.json()["detail"]
     finally:
         stop(webui)
 

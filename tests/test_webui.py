@@ -250,6 +250,21 @@ def test_inside_forges_main_thread_nothing_is_touched(forge):
     in_forges_main_thread(forge, work)
 
 
+def test_whoever_waits_for_the_queue_is_seen(webui, host, monkeypatch):
+    """Threads in the lock's line, and tasks that are announced; our own is not one of them."""
+    from modules import progress
+
+    assert not host.others_wait()
+    with host.exclusive("task(x)"):
+        assert not host.others_wait()
+        progress.add_task_to_queue("task(y)")
+        assert host.others_wait()
+        progress.start_task("task(y)")
+        assert not host.others_wait()
+        monkeypatch.setattr(webui.lock, "_pending_threads", ["a thread"], raising=False)
+        assert host.others_wait()
+
+
 def test_the_lock_held_by_another_thread_is_waited_for(webui, host):
     """Only our own thread's functions say that we are inside a generation."""
     webui.lock.acquire()
