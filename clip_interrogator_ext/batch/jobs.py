@@ -7,23 +7,27 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, ref
 
 from clip_interrogator_ext.batch import pictures
 from clip_interrogator_ext.batch.folder import Batch
-from clip_interrogator_ext.batch.results import BatchState
+from clip_interrogator_ext.batch.results import BatchState, Failure
 from clip_interrogator_ext.errors import InterrogatorError
 
 if TYPE_CHECKING:
     from clip_interrogator_ext.batch.options import BatchOptions
-    from clip_interrogator_ext.batch.results import BatchProgress
+    from clip_interrogator_ext.batch.results import BatchProgress, BatchResult
     from clip_interrogator_ext.service import Service
 
 log = logging.getLogger(__name__)
 
+AtEnd = Callable[["BatchResult | None"], None]
+
 WAITING_LIMIT = 16
+FAILURES_TOLD = 20  # while a batch goes on; its result has them all
 _REMEMBERED = 32  # batches that have ended
 
 
@@ -34,6 +38,7 @@ class _Job:
     batch: Batch | None
     state: BatchState
     asked_at: float
+    at_end: AtEnd
 
 
 class BatchJobs:
@@ -45,11 +50,12 @@ class BatchJobs:
         self._jobs: OrderedDict[str, _Job] = OrderedDict()
         self._worker: threading.Thread | None = None
 
-    def add(self, options: BatchOptions) -> BatchState:
+    def add(self, options: BatchOptions, at_end: AtEnd = lambda _: None) -> BatchState:
         """Put a batch into the line and return at once.
 
-        Raises BadOption where its input stands for no pictures, and InterrogatorError where the
-        line is full.
+        `at_end` is called with its result, or with None where it has none, before it counts as
+        ended. Raises BadOption where its input stands for no pictures, and InterrogatorError where
+        the line is full.
         """
         service = self._service()
         if service is None:
@@ -63,7 +69,7 @@ class BatchJobs:
                 )
             state = BatchState(name, "waiting", options.input, len(found.names))
             batch = Batch(service, options, lambda so_far: self._note(name, so_far), name)
-            self._jobs[name] = _Job(batch, state, time.monotonic())
+            self._jobs[name] = _Job(batch, state, time.monotonic(), at_end)
             if self._worker is None:
                 self._worker = threading.Thread(
                     target=self._work, name="clip-interrogator-ext-batches", daemon=True
@@ -92,11 +98,14 @@ class BatchJobs:
             if job is None or job.batch is None:
                 return False
             job.batch.stop()
-            if job.state.state == "waiting":
+            waited = job.state.state == "waiting"
+            if waited:
                 job.state, job.batch = replace(job.state, state="stopped"), None
-                return True
-            job.state = replace(job.state, state="stopping")
-        if (service := self._service()) is not None:
+            else:
+                job.state = replace(job.state, state="stopping")
+        if waited:
+            job.at_end(None)
+        elif (service := self._service()) is not None:
             service.interrupt(name)
         return True
 
@@ -116,7 +125,10 @@ class BatchJobs:
     def _run(self, job: _Job, batch: Batch) -> None:
         result, error = None, ""
         try:
-            result = batch.run()
+            try:
+                result = batch.run()
+            finally:
+                job.at_end(result)
             state = "stopped" if result.stopped else "done"
         except InterrogatorError as refused:
             state, error = "failed", batch.service.without_paths(str(refused))
@@ -138,7 +150,10 @@ class BatchJobs:
     def _note(self, name: str, progress: BatchProgress) -> None:
         with self._lock:
             job = self._jobs[name]
-            job.state = replace(job.state, progress=progress)
+            failures = job.state.failures
+            if progress.problem and progress.picture is not None:
+                failures = (*failures, Failure(progress.picture, progress.problem))[:FAILURES_TOLD]
+            job.state = replace(job.state, progress=progress, failures=failures)
 
 
 def _seen(job: _Job) -> BatchState:
