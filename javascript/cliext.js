@@ -68,9 +68,12 @@ function cliext_press_when_seen(button, pressed) {
 cliext_press_when_seen("generate", "from-checkpoint");
 cliext_press_when_seen("batch-start", "batch-look");
 
-// While a batch goes on and is in view, the page asks every second how far it is.
+// While a batch goes on and is in view, the page asks every second how far it is. An answer comes as
+// a new element; where none has come, the page waits a little longer before it asks again.
 window.setInterval(() => {
-    if (cliext_is_shown(document.querySelector("#cliext-batch-status [data-going-on]"))) {
+    const batch = document.querySelector("#cliext-batch-status [data-going-on]");
+    if (cliext_is_shown(batch) && Date.now() - Number(batch.dataset.asked || 0) > 3000) {
+        batch.dataset.asked = Date.now();
         cliext_element("batch-look")?.click();
     }
 }, 1000);

@@ -225,6 +225,17 @@ def test_what_can_not_be_uploaded_is_refused(service, tmp_path, named, changes, 
     assert not list((tmp_path / "cache").glob("uploads/*/pictures/*"))
 
 
+def test_an_upload_that_still_goes_on_is_refused(service, tmp_path):
+    """Gradio 3 hands over an empty file meanwhile."""
+    files = uploaded(tmp_path, ("a.png", 1), ("b.png", 2))
+    files[1].path.write_bytes(b"")
+    with pytest.raises(BadOption, match=r'"b.png" is empty, or its upload still goes on'):
+        uploads.add(service, files, options())
+    files[1].path.unlink()
+    with pytest.raises(BadOption, match=r'The upload of "b.png" is gone'):
+        uploads.add(service, files, options())
+
+
 def test_the_same_pictures_wait_for_each_other(service, tmp_path):
     """One batch at a time has their folder."""
     service.open.clear()

@@ -171,6 +171,12 @@ def _key(name: str) -> str:
 def _sha256(upload: Upload) -> str:
     digest = hashlib.sha256()
     try:
+        if not upload.path.stat().st_size:
+            raise BadOption(
+                "input",
+                f'"{shown(upload.name)}" is empty, or its upload still goes on: wait for it, then '
+                "start again.",
+            )
         with upload.path.open("rb") as file:
             while part := file.read(2**20):
                 digest.update(part)

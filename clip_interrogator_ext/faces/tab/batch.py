@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -298,7 +299,7 @@ class BatchTab:
 
         def worded(text: str) -> str:
             if folder is not None:
-                text = text.replace(f"{folder}/", "")
+                text = text.replace(f"{folder}{os.sep}", "")
             return self._service.without_paths(text)
 
         run = next((run for run in self._service.status().runs if run.task == state.name), None)

@@ -85,7 +85,7 @@ def failures(first: Sequence[Failure], number: int, worded: Callable[[str], str]
         listed += f"<li>and {more} more</li>"
     heading = "1 picture failed" if number == 1 else f"{number} pictures failed"
     return (
-        f'<div class="{PREFIX}-warning {PREFIX}-failures" role="status"><b>{heading}</b>'
+        f'<div class="{PREFIX}-warning {PREFIX}-failures"><b>{heading}</b>'
         f"<ul>{listed}</ul></div>"
     )
 
@@ -96,7 +96,7 @@ def _bar(state: BatchState, run: Run | None) -> str:
     if state.state == "stopping":
         return elements.bar(0, "Stopping")
     # Within a picture, and before the first one, the engine's own steps tell that it goes on.
-    step = elements.note("" if run is None else elements.told(run)[1])
+    step = "" if run is None else _words(elements.told(run)[1])
     progress = state.progress
     if progress is None:
         return elements.bar(0, f"Starting · {_pictures(state.total)}") + step
@@ -125,9 +125,14 @@ def _how_far(state: BatchState) -> str:
 
 
 def _counts(progress: BatchProgress) -> str:
-    return elements.note(
+    return _words(
         f"{progress.done} done · {progress.skipped} skipped · {progress.failed} failed"
     )
+
+
+def _words(words: str) -> str:
+    """Return words that change so often that no screen reader should read each of them."""
+    return f'<div class="{PREFIX}-note">{escape(words)}</div>'
 
 
 def _last(progress: BatchProgress, worded: Callable[[str], str]) -> str:

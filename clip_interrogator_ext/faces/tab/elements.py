@@ -67,8 +67,10 @@ def bar(fraction: float, words: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time as people say it: "4 s", "2 min 5 s"."""
+    """Return a time as people say it: "4 s", "2 min 5 s", "3 h 20 min"."""
     whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
     return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
 
 
