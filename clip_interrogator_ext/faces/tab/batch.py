@@ -59,9 +59,10 @@ class BatchTab:
         self._draw_hidden()
         with gr.Row(elem_classes=[elements.PREFIX + "-columns"]):
             with gr.Column():
-                self._draw_question()
-            with gr.Column():
+                self._draw_pictures()
                 self._draw_answer()
+            with gr.Column():
+                self._draw_question()
         self._wire()
 
     # Drawing
@@ -73,7 +74,7 @@ class BatchTab:
         # Clicked by the page's script when the tab comes into view, and while a batch goes on.
         self.look = gr.Button("Look", elem_id=element_id("batch-look"), elem_classes=hidden)
 
-    def _draw_question(self) -> None:
+    def _draw_pictures(self) -> None:
         folders = self._service.host.folders_open
         self.source = gr.Radio(
             choices=[FOLDER, UPLOADED], value=FOLDER if folders else UPLOADED, label="Pictures",
@@ -101,13 +102,15 @@ class BatchTab:
                 "Stop those that wait", visible=False, elem_id=element_id("batch-empty")
             )
         self.message = components.html("batch-message")
+
+    def _draw_question(self) -> None:
         self.mode = asking.mode_box(self._surroundings, "batch-mode")
         self.mode_help = components.html(
             "batch-mode-help", asking.mode_help(self._surroundings.setting("mode"))
         )
         self.negative = asking.negative_box(self._surroundings, "batch-negative")
         self.models = components.html("batch-models")
-        self.written = self._draw_written(visible=folders)
+        self.written = self._draw_written(visible=self._service.host.folders_open)
 
     def _draw_written(self, *, visible: bool) -> dict[str, Any]:
         """Draw what is written and how; return the boxes by their fields in BatchOptions."""
