@@ -27,12 +27,12 @@ function cliext_open() {
     return Array.from(arguments);
 }
 
-// Ctrl+Enter generates, or analyzes, whichever tab is shown.
+// Ctrl+Enter generates, starts a batch or analyzes, whichever tab is shown.
 document.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) {
         return;
     }
-    for (const name of ["generate", "analyze"]) {
+    for (const name of ["generate", "batch-start", "analyze"]) {
         const button = cliext_element(name);
         if (cliext_is_shown(button)) {
             if (event.repeat || button.disabled) {
@@ -48,18 +48,32 @@ document.addEventListener("keydown", (event) => {
     }
 }, true);
 
-// Whenever the tab comes into view, the target generator follows the loaded checkpoint.
-(function () {
+// Presses a hidden button whenever another one comes into view: the target generator follows the
+// loaded checkpoint, and batches are shown that were started before the page was loaded.
+function cliext_press_when_seen(button, pressed) {
     const seen = new IntersectionObserver((entries) => {
         if (entries.some((entry) => entry.isIntersecting)) {
-            cliext_element("from-checkpoint")?.click();
+            cliext_element(pressed)?.click();
         }
     });
     const waiting = window.setInterval(() => {
-        const generate = cliext_element("generate");
-        if (generate) {
+        const element = cliext_element(button);
+        if (element) {
             window.clearInterval(waiting);
-            seen.observe(generate);
+            seen.observe(element);
         }
     }, 500);
-})();
+}
+
+cliext_press_when_seen("generate", "from-checkpoint");
+cliext_press_when_seen("batch-start", "batch-look");
+
+// While a batch goes on and is in view, the page asks every second how far it is. An answer comes as
+// a new element; where none has come, the page waits a little longer before it asks again.
+window.setInterval(() => {
+    const batch = document.querySelector("#cliext-batch-status [data-going-on]");
+    if (cliext_is_shown(batch) && Date.now() - Number(batch.dataset.asked || 0) > 3000) {
+        batch.dataset.asked = Date.now();
+        cliext_element("batch-look")?.click();
+    }
+}, 1000);

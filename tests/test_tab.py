@@ -93,9 +93,13 @@ def test_sizes_as_people_say_them(size_bytes, words):
     assert elements.size(size_bytes) == words
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(0.2, "0 s"), (59.4, "59 s"), (125, "2 min 5 s")])
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.2, "0 s"), (59.4, "59 s"), (125, "2 min 5 s"), (3599.6, "1 h 0 min"),
+     (12345, "3 h 25 min")],
+)
 def test_times_as_people_say_them(seconds, words):
-    """Minutes from one minute on."""
+    """Minutes from one minute on, and hours without seconds."""
     assert elements.duration(seconds) == words
 
 

@@ -7,22 +7,26 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
 from clip_interrogator_ext.batch.folder import Batch
-from clip_interrogator_ext.batch.results import BatchState
+from clip_interrogator_ext.batch.results import BatchState, Failure
 from clip_interrogator_ext.errors import InterrogatorError, QueueFull
 
 if TYPE_CHECKING:
     from clip_interrogator_ext.batch.options import BatchOptions
-    from clip_interrogator_ext.batch.results import BatchProgress
+    from clip_interrogator_ext.batch.results import BatchProgress, BatchResult
     from clip_interrogator_ext.service import Service
 
 log = logging.getLogger(__name__)
 
+AtEnd = Callable[["BatchResult | None"], None]
+
 WAITING_LIMIT = 16
+FAILURES_TOLD = 20  # while a batch goes on; its result has them all
 _REMEMBERED = 32  # batches that have ended
 
 
@@ -33,6 +37,7 @@ class _Job:
     batch: Batch | None
     state: BatchState
     asked_at: float
+    at_end: AtEnd
 
 
 class BatchJobs:
@@ -44,10 +49,11 @@ class BatchJobs:
         self._jobs: OrderedDict[str, _Job] = OrderedDict()
         self._worker: threading.Thread | None = None
 
-    def add(self, options: BatchOptions) -> BatchState:
+    def add(self, options: BatchOptions, at_end: AtEnd = lambda _: None) -> BatchState:
         """Put a batch into the line and return at once.
 
-        Raises what Batch.check does, and QueueFull where the line is full.
+        `at_end` is called with its result, or with None where it has none, before it counts as
+        ended. Raises what Batch.check does, and QueueFull where the line is full.
         """
         service = self._service()
         if service is None:
@@ -61,7 +67,7 @@ class BatchJobs:
                     f"{WAITING_LIMIT} batches wait already: stop one of them, or wait."
                 )
             state = BatchState(name, "waiting", options.input, total)
-            self._jobs[name] = _Job(batch, state, time.monotonic())
+            self._jobs[name] = _Job(batch, state, time.monotonic(), at_end)
             if self._worker is None:
                 self._worker = threading.Thread(
                     target=self._work, name="clip-interrogator-ext-batches", daemon=True
@@ -86,21 +92,24 @@ class BatchJobs:
         It ends at once, in the midst of a picture too. What is finished is kept, and the same
         batch asked for again goes on from there.
         """
-        found = []
+        waited, running = [], []
         with self._lock:
             for job in list(self._jobs.values()):
                 if job.batch is None or name not in (None, job.state.name):
                     continue
-                found.append(job.state.name)
                 job.batch.stop()
                 if job.state.state == "waiting":
                     self._end(job, state="stopped")
+                    waited.append(job)
                 else:
                     job.state = replace(job.state, state="stopping")
+                    running.append(job)
+        for job in waited:
+            job.at_end(None)
         if (service := self._service()) is not None:
-            for one in found:
-                service.interrupt(one)
-        return bool(found)
+            for job in running:
+                service.interrupt(job.state.name)
+        return bool(waited or running)
 
     def _work(self) -> None:
         while (job := self._next()) is not None:
@@ -118,7 +127,10 @@ class BatchJobs:
     def _run(self, job: _Job, batch: Batch) -> None:
         result, error = None, ""
         try:
-            result = batch.run()
+            try:
+                result = batch.run()
+            finally:
+                job.at_end(result)
             state = "stopped" if result.stopped else "done"
         except InterrogatorError as refused:
             state, error = "failed", batch.service.without_paths(str(refused))
@@ -141,7 +153,10 @@ class BatchJobs:
     def _note(self, name: str, progress: BatchProgress) -> None:
         with self._lock:
             job = self._jobs[name]
-            job.state = replace(job.state, progress=progress)
+            failures = job.state.failures
+            if progress.problem and progress.picture is not None:
+                failures = (*failures, Failure(progress.picture, progress.problem))[:FAILURES_TOLD]
+            job.state = replace(job.state, progress=progress, failures=failures)
 
 
 def _seen(job: _Job) -> BatchState:

@@ -56,7 +56,8 @@ def find(source: str, recursive: bool = False) -> Found:
     except (OSError, ValueError) as error:
         raise BadOption("input", f'"{shown(path)}" can\'t be read ({error}).') from error
     if not found.names:
-        hint = "; ask for recursive to read its sub-folders too" if path.is_dir() else ""
+        closed = path.is_dir() and not recursive
+        hint = "; its sub-folders are read only where that is asked for" if closed else ""
         raise BadOption("input", f'There are no pictures in "{shown(path)}"{hint}.')
     return found
 

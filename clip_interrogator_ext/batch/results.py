@@ -56,6 +56,13 @@ class BatchResult:
     failures_file: Path | None
     stopped: bool = False
 
+    @property
+    def counted(self) -> str:
+        """How many are done, skipped and failed, in a sentence."""
+        earlier = f" ({self.earlier} of them earlier)" if self.earlier else ""
+        failed = f", {len(self.failures)} failed" if self.failures else ""
+        return f"{self.done} of {self.total} done{earlier}, {self.skipped} skipped{failed}."
+
 
 @dataclass(frozen=True)
 class BatchState:
@@ -64,6 +71,7 @@ class BatchState:
     `state` is "waiting", "running", "stopping", or, when it has ended, "done", "stopped" or
     "failed"; then `result` says what became of it, or `error` in a sentence why it failed.
     `total` is the number of pictures found when it was asked for, `seconds` the time since.
+    `failures` are the first that it has met.
     """
 
     name: str
@@ -74,6 +82,7 @@ class BatchState:
     progress: BatchProgress | None = None
     result: BatchResult | None = None
     error: str = ""
+    failures: tuple[Failure, ...] = ()
 
     @property
     def ended(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def positive_names(categories: dict[str, Category]) -> tuple[str, ...]:
     return (*known, *own)
 
 
-def check_known(names: Iterable[str] | None, categories: Mapping[str, Category]) -> None:
+def check_known(names: Iterable[str] | None, categories: dict[str, Category]) -> None:
     """Raise BadOption where one of the names is not that of a positive category."""
     known = positive_names(categories)
     for name in names or ():

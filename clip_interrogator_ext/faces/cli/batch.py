@@ -124,9 +124,7 @@ def _run(chosen: argparse.Namespace) -> int:
 
 
 def _summary(result: BatchResult) -> str:
-    earlier = f" ({result.earlier} of them earlier)" if result.earlier else ""
-    failed = f", {len(result.failures)} failed" if result.failures else ""
-    line = f"{result.done} of {result.total} done{earlier}, {result.skipped} skipped{failed}."
+    line = result.counted
     if result.failures_file is not None:
         line += f" Those that failed are listed in {result.failures_file}."
     if result.stopped:

@@ -8,6 +8,7 @@ import gradio as gr
 
 from clip_interrogator_ext.faces.tab import components, elements
 from clip_interrogator_ext.faces.tab.analyze import AnalyzeTab
+from clip_interrogator_ext.faces.tab.batch import BatchTab
 from clip_interrogator_ext.faces.tab.elements import element_id
 from clip_interrogator_ext.faces.tab.models import ModelsTab
 from clip_interrogator_ext.faces.tab.prompt import PromptTab
@@ -23,10 +24,15 @@ def draw(service: Service, surroundings: Surroundings) -> Boxes:
     with gr.Tabs(elem_id=element_id("tabs")):
         with gr.Tab("Prompt", elem_id=element_id("tab-prompt")):
             prompt = PromptTab(service, surroundings)
+        with gr.Tab("Batch", elem_id=element_id("tab-batch")) as batch_tab:
+            batch = BatchTab(service, surroundings, prompt)
         with gr.Tab("Analyze", elem_id=element_id("tab-analyze")) as analyze_tab:
             analyze = AnalyzeTab(service, surroundings, prompt.image)
         with gr.Tab("Models", elem_id=element_id("tab-models")) as models_tab:
             models = ModelsTab(service, streams=surroundings.streams)
+    components.on(
+        batch_tab.select, batch.name_models, [prompt.backbones, prompt.captioner], [batch.models]
+    )
     components.on(models_tab.select, models.show, [], [models.loaded, models.tables])
     components.on(
         analyze_tab.select, lambda theirs, ours: theirs if ours is None else ours,

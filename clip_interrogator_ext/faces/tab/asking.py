@@ -47,6 +47,29 @@ def backbones_box(surroundings: Surroundings, name: str) -> gr.Dropdown:
     )
 
 
+def mode_box(surroundings: Surroundings, name: str) -> gr.Radio:
+    """Return the choice of a mode."""
+    setting = SETTINGS["mode"]
+    return gr.Radio(
+        choices=list(catalog.MODES), value=surroundings.setting("mode"), label=setting.label,
+        elem_id=element_id(name),
+    )
+
+
+def mode_help(mode: str) -> str:
+    """Return what a mode does, as a line of the page."""
+    return elements.note(catalog.MODES[mode])
+
+
+def negative_box(surroundings: Surroundings, name: str) -> gr.Checkbox:
+    """Return the choice of a negative prompt in the same run."""
+    setting = SETTINGS["negative"]
+    return gr.Checkbox(
+        value=bool(surroundings.setting("negative")), label=setting.label,
+        elem_id=element_id(name),
+    )
+
+
 def split_backbones(chosen: str | None) -> tuple[str, ...]:
     """Return the backbones that a box names."""
     return tuple(name.strip() for name in (chosen or "").split(JOINT) if name.strip())

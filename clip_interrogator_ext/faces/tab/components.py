@@ -6,6 +6,7 @@ import inspect
 import json
 from collections import deque
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -36,6 +37,36 @@ def image(**arguments: Any) -> gr.Image:
     else:
         arguments["source"] = "upload"
     return gr.Image(type="pil", image_mode="RGBA", **arguments)
+
+
+def uploads(**arguments: Any) -> gr.File:
+    """Return a box for several files, which hands over pairs: a file's own name, and its path.
+
+    Gradio drops those names, and characters from the names of its copies. The box itself must never
+    be updated, else Gradio makes it anew: hide what it stands in.
+    """
+    box = gr.File(file_count="multiple", **arguments)
+    paths_of = box.preprocess
+
+    def named(payload: Any) -> list[tuple[str, Path]]:
+        paths = [Path(getattr(one, "name", one)) for one in paths_of(payload) or ()]
+        return [
+            (_own_name(one) or path.name, path)
+            for one, path in zip(_listed(payload), paths, strict=True)
+        ]
+
+    box.preprocess = named
+    return box
+
+
+def _listed(payload: Any) -> Sequence[Any]:
+    """Return the files that a page has sent, which Gradio 3 sends as plain dictionaries."""
+    return getattr(payload, "root", payload) or ()
+
+
+def _own_name(file: Any) -> str:
+    name = file.get("orig_name") if isinstance(file, dict) else file.orig_name
+    return str(name or "")
 
 
 def textbox(**arguments: Any) -> gr.Textbox:

@@ -36,12 +36,15 @@ def notes(sentences: Iterable[str], kind: str = "note") -> str:
 
 def progress(run: Run | None) -> str:
     """Return a progress bar with the step, how far it is, and the time left."""
-    if run is None:
-        return ""
+    return "" if run is None else bar(*told(run))
+
+
+def told(run: Run) -> tuple[float, str]:
+    """Return how far a run is, from 0 to 1, and the same in words."""
     if not run.running:
-        return _bar(0, "Waiting for the GPU")
+        return 0.0, "Waiting for the GPU"
     if run.stopping:
-        return _bar(0, "Stopping")
+        return 0.0, "Stopping"
     words = run.label[:1].upper() + run.label[1:] if run.label else "Loading models"
     fraction = 0.0
     if run.total > 1:
@@ -49,10 +52,11 @@ def progress(run: Run | None) -> str:
         words += f" · {run.done} of {run.total}"
     if run.seconds_left is not None and run.total > 1:
         words += f" · {duration(run.seconds_left)} left"
-    return _bar(fraction, words)
+    return fraction, words
 
 
-def _bar(fraction: float, words: str) -> str:
+def bar(fraction: float, words: str) -> str:
+    """Return a progress bar with words in it."""
     percent = round(100 * fraction)
     return (
         f'<div class="{PREFIX}-progress" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
@@ -63,8 +67,10 @@ def _bar(fraction: float, words: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time as people say it: "4 s", "2 min 5 s"."""
+    """Return a time as people say it: "4 s", "2 min 5 s", "3 h 20 min"."""
     whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
     return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
 
 

@@ -59,17 +59,9 @@ class PromptTab:
             self.unload = gr.Button("Unload", elem_id=element_id("unload"))
         self.progress = components.html("progress")
         self.message = components.html("message")
-        self.mode = gr.Radio(
-            choices=list(catalog.MODES), value=setting("mode"), label=SETTINGS["mode"].label,
-            elem_id=element_id("mode"),
-        )
-        self.mode_help = components.html(
-            "mode-help", elements.note(catalog.MODES[setting("mode")])
-        )
-        self.with_negative = gr.Checkbox(
-            value=bool(setting("negative")), label=SETTINGS["negative"].label,
-            elem_id=element_id("with-negative"),
-        )
+        self.mode = asking.mode_box(self._surroundings, "mode")
+        self.mode_help = components.html("mode-help", asking.mode_help(setting("mode")))
+        self.with_negative = asking.negative_box(self._surroundings, "with-negative")
         with gr.Row():
             self.generator = gr.Dropdown(
                 choices=[*catalog.GENERATORS, asking.CUSTOM],
@@ -300,7 +292,7 @@ class PromptTab:
     def _show_mode(self, mode: str) -> tuple[Any, ...]:
         has_caption = mode not in ("style", "negative")
         return (
-            elements.note(catalog.MODES[mode]),
+            asking.mode_help(mode),
             gr.update(visible=mode == "style"),
             gr.update(visible=has_caption),
             gr.update(visible=has_caption),

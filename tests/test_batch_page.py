@@ -1,0 +1,264 @@
+"""The tab Batch in headless Chromium, with the demo models."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from clip_interrogator_ext.batch.writers import WRITERS
+from tests import browser
+from tests.browser import PATIENCE, PICTURES, Driver
+
+pytestmark = [
+    pytest.mark.hosts,
+    pytest.mark.skipif(
+        browser.chromium() is None and os.environ.get(browser.REQUIRED) != "1",
+        reason="Chromium is not installed; the page is tested in it",
+    ),
+]
+
+LISTS = {
+    "artists": ["Ann Alpha"], "movements": ["cubism"], "sites": ["Somewhere"],
+    "mediums": ["pixel art", "an oil painting", "a photo"],
+    "flavors": ["at night", "in the snow", "on a sunny day"],
+    "negative": ["watermark"],
+}
+SAMPLES = sorted(PICTURES.iterdir())
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory) -> Iterator[str]:
+    """The page's address, served with short word lists."""
+    folder = tmp_path_factory.mktemp("page")
+    lists = folder / "lists"
+    lists.mkdir()
+    for name, lines in LISTS.items():
+        (lists / f"{name}.txt").write_text("\n".join(lines), encoding="utf-8")
+    with browser.served(folder, ["--mode", "fast", "--lists-dir", str(lists)]) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with browser.launched() as chromium:
+        yield chromium
+
+
+@pytest.fixture
+def page(chromium) -> Iterator[Page]:
+    """A page of a browser that remembers nothing, in which no script fails."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
+    page = context.new_page()
+    failures: list[str] = []
+    page.on("pageerror", lambda error: failures.append(str(error)))
+    yield page
+    context.close()
+    assert not failures
+
+
+@pytest.fixture
+def user(page, address) -> Driver:
+    """A user at the tab Batch."""
+    return at_batch(Driver(page), address)
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    """A folder of pictures that the demo models know, and one that is broken."""
+    folder = tmp_path / "photos <b>"
+    folder.mkdir()
+    for number, sample in enumerate(SAMPLES[:3]):
+        shutil.copy(sample, folder / f"{number}.jpg")
+    (folder / "broken.png").write_bytes(b"no picture")
+    return folder
+
+
+def at_batch(user: Driver, address: str) -> Driver:
+    user.open(address)
+    user.tab("Batch")
+    expect(user.element("batch-start")).to_be_visible(timeout=PATIENCE)
+    return user
+
+
+def start(user: Driver, folder: Path) -> None:
+    user.write("batch-folder", str(folder))
+    user.element("batch-start").click()
+
+
+def slow_down(user: Driver) -> None:
+    """Have each picture take seconds: a long search in which each text is encoded by itself."""
+    user.element("batch-mode", "label").filter(has_text="best").locator("input").check()
+    user.tab("Prompt")
+    user.unfold_options()
+    user.write("min-flavors", "60")
+    user.write("chunk-size", "1")
+    user.tab("Batch")
+
+
+def many(folder: Path) -> Path:
+    """Return a folder of pictures that take a while."""
+    folder.mkdir()
+    for number in range(60):
+        shutil.copy(SAMPLES[number % len(SAMPLES)], folder / f"{number}.jpg")
+        with (folder / f"{number}.jpg").open("ab") as file:
+            file.write(bytes([number]))  # none is a copy of another
+    return folder
+
+
+def status_has(user: Driver, words: str | re.Pattern[str]) -> None:
+    expect(user.element("batch-status")).to_contain_text(words, timeout=PATIENCE)
+
+
+def test_a_folder_becomes_texts(user, photos):
+    """Progress, then what became of it, why pictures failed, and where the prompts are."""
+    start(user, photos)
+    status_has(user, "3 of 4 done, 0 skipped, 1 failed.")
+    status_has(user, f"The prompts are in {photos}.")
+    expect(user.element("batch-status", ".cliext-failures")).to_contain_text("broken.png")
+    expect(user.element("batch-stop")).to_be_disabled()
+    expect(user.element("batch-downloads")).to_be_hidden()
+    texts = {path.name: path.read_text(encoding="utf-8") for path in photos.glob("?.txt")}
+    assert set(texts) == {"0.txt", "1.txt", "2.txt"}
+    assert texts["1.txt"].startswith("a purple castle in the snow at night, ")
+
+
+def test_words_and_form_are_respected(user, photos):
+    """What is written into the folded boxes reaches the texts."""
+    user.choose("batch-form", f"csv: {WRITERS['csv'].why}")
+    user.element("batch-words").locator("button, .label-wrap").first.click()
+    user.write("batch-trigger", "sks")
+    user.write("batch-leave-out", "pixel art\nat night")
+    user.write("batch-output", "~/not there/prompts.csv")
+    start(user, photos)
+    status_has(user, "3 of 4 done")
+    place = user.element("batch-status").inner_text().split("The prompts are in ")[1]
+    table = Path(place.splitlines()[0].removesuffix(".")).read_text(encoding="utf-8-sig")
+    assert "1.jpg,a purple castle in the snow at night,\"sks, a purple castle in the snow" in table
+    assert "pixel art" not in table
+
+
+@pytest.mark.parametrize(
+    ("folder", "sentence"),
+    [("nowhere", "There is no folder and no file"), (".", "There are no pictures in")],
+)
+def test_errors_are_sentences(user, tmp_path, folder, sentence):
+    """Under the buttons; another start takes them away."""
+    (tmp_path / "empty").mkdir()
+    start(user, tmp_path / "empty" / folder)
+    error = user.element("batch-message").locator("[role=alert]")
+    expect(error).to_contain_text(sentence, timeout=PATIENCE)
+    expect(user.element("batch-start")).to_be_enabled()
+
+
+def test_stop_and_start_again(user, tmp_path):
+    """Stop ends it within a picture; the next start goes on, and ends."""
+    folder = many(tmp_path / "many")
+    start(user, folder)
+    bar = re.compile(r"Prompts · \d+ of 60 · .+ left")
+    expect(user.element("batch-status", ".cliext-progress")).to_contain_text(bar, timeout=PATIENCE)
+    expect(user.element("batch-status", ".cliext-last img")).to_be_visible()
+    user.element("batch-stop").click()
+    status_has(user, "goes on from here")
+    expect(user.element("batch-stop")).to_be_disabled(timeout=PATIENCE)
+    done = len(list(folder.glob("*.txt")))
+    assert 0 < done < 60
+    user.element("batch-start").click()
+    status_has(user, f"60 of 60 done ({done} of them earlier)")
+    assert len(list(folder.glob("*.txt"))) == 60
+
+
+def test_a_page_loaded_anew_shows_the_batch_and_stops_it(user, address, tmp_path):
+    """Closing the page stops nothing; in another browser too it is seen."""
+    slow_down(user)
+    start(user, many(tmp_path / "many"))
+    status_has(user, "of 60")
+    at_batch(user, address)
+    status_has(user, re.compile(r"Prompts · \d+ of 60"))
+    expect(user.element("batch-stop")).to_be_enabled(timeout=PATIENCE)
+    user.element("batch-stop").click()
+    status_has(user, "goes on from here")
+    at_batch(user, address)
+    status_has(user, "goes on from here")
+
+
+def test_batches_wait_in_line(user, tmp_path, photos):
+    """The line is shown, and those that wait can be stopped by themselves."""
+    slow_down(user)
+    start(user, many(tmp_path / "many"))
+    status_has(user, "many")
+    expect(user.element("batch-stop")).to_be_enabled(timeout=PATIENCE)
+    start(user, photos)
+    line = user.element("batch-line")
+    expect(line.locator("tbody tr").nth(1)).to_contain_text("Waiting in line", timeout=PATIENCE)
+    expect(line).to_contain_text(str(photos))
+    user.element("batch-empty").click()
+    expect(line.locator("tbody tr").nth(1)).to_contain_text("Stopped", timeout=PATIENCE)
+    expect(user.element("batch-empty")).to_be_hidden(timeout=PATIENCE)
+    user.element("batch-stop").click()
+    status_has(user, "goes on from here")
+    expect(line.locator("tr")).to_have_count(0, timeout=PATIENCE)
+    assert list(photos.glob("?.txt")) == []
+
+
+def test_uploads_are_fetched_as_a_zip(user, page, address, tmp_path):
+    """Under their own names; the page that is loaded anew offers it too."""
+    files = []
+    for number, name in enumerate(("photo (1) ü.jpg", "b/photo (1) ü.jpg")):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        files.append(shutil.copy(SAMPLES[number], path))
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    user.element("batch-source", "label").filter(has_text="Uploaded").locator("input").check()
+    expect(user.element("batch-folder")).to_be_hidden(timeout=PATIENCE)
+    expect(user.element("batch-output")).to_be_hidden()
+    user.element("batch-files", "input[type=file]").set_input_files([*files, broken])
+    there = user.element("batch-files").locator("a[href*='file=']")
+    expect(there).to_have_count(3, timeout=PATIENCE)
+    user.element("batch-start").click()
+    status_has(user, "2 of 3 done, 0 skipped, 1 failed.")
+    status_has(user, '"broken.png" is no picture')
+
+    def fetched(name: str) -> Path:
+        links = user.element("batch-downloads").locator(f"a[download='{name}']")
+        expect(links).to_be_visible(timeout=PATIENCE)
+        with page.expect_download() as download:
+            links.click()
+        target = tmp_path / "fetched" / name
+        download.value.save_as(target)
+        return target
+
+    for _ in range(2):
+        with zipfile.ZipFile(fetched("texts.zip")) as archive:
+            texts = {name: archive.read(name).decode() for name in archive.namelist()}
+        assert set(texts) == {"photo (1) ü.txt", "photo (1) ü (2).txt"}
+        assert sorted(text.partition(",")[0] for text in texts.values()) == [
+            "a blue house in a meadow on a sunny day", "a purple castle in the snow at night"
+        ]
+        assert fetched("failures.txt").read_text(encoding="utf-8").endswith("broken.png\n")
+        at_batch(user, address)
+
+
+def test_nothing_has_to_be_scrolled_sideways(user, photos):
+    """Neither on a phone nor on wide screens, with long names in it."""
+    long = photos.with_name("x" * 120)
+    photos.rename(long)
+    start(user, long)
+    status_has(user, "3 of 4 done")
+    user.element("batch-words").locator("button, .label-wrap").first.click()
+    expect(user.element("batch-beside")).to_be_visible()
+    for width in (1920, 1280, 390):
+        user.page.set_viewport_size({"width": width, "height": 900})
+        user.page.wait_for_function(
+            "width => document.documentElement.scrollWidth <= width", arg=width, timeout=5000
+        )
+        box = user.element("batch-start").bounding_box()
+        assert box is not None
+        assert 0 <= box["x"] <= box["x"] + box["width"] <= width
