@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from clip_interrogator_ext.batch import journal, pictures
 from clip_interrogator_ext.batch.files import shown, unwritable
-from clip_interrogator_ext.batch.outputs import FAILURES
 from clip_interrogator_ext.batch.jobs import jobs_of
+from clip_interrogator_ext.batch.outputs import FAILURES
 from clip_interrogator_ext.batch.results import Failure
 from clip_interrogator_ext.batch.writers import WRITERS
 from clip_interrogator_ext.errors import BadOption, InterrogatorError
