@@ -137,7 +137,7 @@ class Service:
 
     def use_folders(self, cache_dir: str | Path | None, lists_dir: str | Path | None) -> None:
         """Change the folders; word lists are read anew at the next question if they changed."""
-        self._cache_dir = as_path(cache_dir) if cache_dir else user_cache_dir()
+        self.cache_dir = as_path(cache_dir) if cache_dir else user_cache_dir()
         self._lists_dir = as_path(lists_dir) if lists_dir else None
 
     def categories(self) -> dict[str, Category]:
@@ -457,11 +457,11 @@ class Service:
 
         host = self.host
         made_of = (
-            models, self._cache_dir, self._lists_dir, host.device, host.dtype, host.models_dirs
+            models, self.cache_dir, self._lists_dir, host.device, host.dtype, host.models_dirs
         )
         if self._interrogator is None or self._made_of != made_of:
             self._close()
-            store = PhraseStore(self._cache_dir / "vectors")
+            store = PhraseStore(self.cache_dir / "vectors")
             self._interrogator = Interrogator(models, self.host, self.categories(), store, tick)
             self._made_of = made_of
         return self._interrogator

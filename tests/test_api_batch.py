@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import os
 import re
@@ -29,8 +28,9 @@ from clip_interrogator_ext.batch.wording import Wording
 from clip_interrogator_ext.faces import api
 from clip_interrogator_ext.faces.api import messages
 from clip_interrogator_ext.options import CaptionOptions, InterrogateOptions, ModelOptions
-from clip_interrogator_ext.results import Prompt
+from clip_interrogator_ext.results import Look, Prompt
 from clip_interrogator_ext.settings import SETTINGS
+from tests.colors import Colors, red_of
 from tests.test_api import DOCUMENT, assert_error, fields_of, serving, wait_until
 
 pytestmark = pytest.mark.hosts
@@ -45,7 +45,7 @@ STATE = {
 }
 
 
-class Engine:
+class Engine(Colors):
     """Stands in for the networks: a picture's prompt is its color, said when it is let."""
 
     def __init__(self) -> None:
@@ -57,9 +57,9 @@ class Engine:
         self._let.release(count)
 
     def interrogate(
-        self, image: Image.Image, options: InterrogateOptions, models: ModelOptions, task: str
+        self, look: Look, options: InterrogateOptions, models: ModelOptions, task: str
     ) -> Prompt:
-        red = image.getpixel((0, 0))[0]
+        red = red_of(look)
         self.asked.append(red)
         assert self._let.acquire(timeout=20)
         return Prompt(f"color {red}", options.mode, f"color {red}", 2, 0.5, 0.1)
@@ -77,7 +77,8 @@ def service() -> Iterator[Service]:
 @pytest.fixture
 def engine(service, monkeypatch) -> Iterator[Engine]:
     engine = Engine()
-    monkeypatch.setattr(service, "interrogate", engine.interrogate)
+    for name in ("preparer", "captions", "vectors", "interrogate"):
+        monkeypatch.setattr(service, name, getattr(engine, name))
     yield engine
     jobs_of(service).stop()
     engine.let(100)
@@ -321,15 +322,15 @@ class Held:
     """A service with the demo models, whose questions are counted and can be held midway."""
 
     def __init__(self, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.asked: list[str] = []
+        self.asked: list[Look] = []
         self.hold_at = 0
         self.reached, self.free = threading.Event(), threading.Event()
         self.service = Service(StandaloneHost("cpu", show=self._show), cache_dir=cache_dir)
         interrogate = self.service.interrogate
 
-        def counted(image: Image.Image, *rest: Any) -> Prompt:
-            self.asked.append(hashlib.sha256(image.tobytes()).hexdigest())
-            return interrogate(image, *rest)
+        def counted(look: Look, *rest: Any) -> Prompt:
+            self.asked.append(look)
+            return interrogate(look, *rest)
 
         monkeypatch.setattr(self.service, "interrogate", counted)
 

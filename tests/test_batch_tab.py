@@ -35,6 +35,7 @@ from clip_interrogator_ext.faces.tab.batch import FOLDER, UPLOADED, BatchTab
 from clip_interrogator_ext.faces.tab.prompt import PromptTab
 from clip_interrogator_ext.faces.tab.surroundings import Surroundings
 from clip_interrogator_ext.results import Prompt, Run
+from tests.colors import Colors, red_of
 
 pytestmark = pytest.mark.hosts
 
@@ -43,7 +44,7 @@ NUMBERS = [2048, 8, "", "", 1, 0, 32, 64]
 PATIENCE_SECONDS = 20
 
 
-class Painted(Service):
+class Painted(Colors, Service):
     """A service whose prompt of a picture is its color; while `open` is unset it is asked on."""
 
     def __init__(self, folder: Path) -> None:
@@ -52,7 +53,7 @@ class Painted(Service):
         self.open.set()
         self.asked = 0
 
-    def interrogate(self, image, options, models, task):
+    def interrogate(self, look, options, models, task):
         with self._announced("interrogate", task) as run:
             run.running = True
             run.report("looking", 1, 2)
@@ -60,7 +61,7 @@ class Painted(Service):
                 if run.stopped.is_set():
                     raise Interrupted("The run was stopped.")
         self.asked += 1
-        text = f"red {image.getpixel((0, 0))[0]}"
+        text = f"red {red_of(look)}"
         return Prompt(text, options.mode, "", 2, 0.25, 0.1, (), None)
 
 

@@ -18,7 +18,7 @@ from clip_interrogator_ext.settings import SETTINGS
 def test_modes_agree():
     """The catalog, the table of functions and the setting name the same modes in one order."""
     assert tuple(catalog.MODES) == tuple(modes.MODES) == SETTINGS["mode"].choices
-    assert set(modes.MODES) >= modes.NEEDS_CAPTION
+    assert set(modes.MODES) >= catalog.MODES_WITH_CAPTION
     assert set(modes.DEFAULT_MAX_FLAVORS) <= set(modes.MODES)
 
 

@@ -391,6 +391,30 @@ def test_a_batch_by_the_routes_gives_way_to_the_webui(webui, tmp_path):
     assert all(text.read_text(encoding="utf-8").startswith("sks, ") for text in texts)
 
 
+def test_a_batch_in_the_tab_gives_way_to_the_webui(webui, page, request, tmp_path):
+    """A nested folder, with progress; stopped and started again; the WebUI is asked midway."""
+    folder = nested_folder(tmp_path / "photos")
+    total = 4 * len(PICTURES)
+    page.click("#cliext-mode label:has-text('best')")
+    page.click("#cliext-tabs button:text-is('Batch')")
+    page.fill("#cliext-batch-folder textarea, #cliext-batch-folder input", str(folder))
+    page.check("#cliext-batch-recursive input")
+    page.click("#cliext-batch-mode label:has-text('best')")
+    page.click("#cliext-batch-start")
+    status = page.locator("#cliext-batch-status")
+    status.locator(":text('left')").first.wait_for(timeout=90_000)
+    picture_of(page, f"{webui.name}-batch", request)
+    postprocess(webui)
+    job = webui.get("/interrogator/batch").json()[-1]
+    assert job["state"] == "running"
+    assert job["done"] < total
+    page.click("#cliext-batch-stop")
+    status.locator(":text('stopped')").first.wait_for(timeout=30_000)
+    page.click("#cliext-batch-start")
+    status.locator(f":text('{total} of {total} done')").first.wait_for(timeout=180_000)
+    assert len(list(folder.rglob("*.txt"))) == total
+
+
 def test_settings_apply_without_a_restart(webui):
     """A default that was changed is that of the next request."""
     webui.post("/sdapi/v1/options", clip_interrogator_ext_max_flavors="1")

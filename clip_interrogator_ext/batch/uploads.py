@@ -112,7 +112,7 @@ def downloads(service: Service, state: BatchState) -> tuple[Path, ...]:
 
 
 def _root(service: Service) -> Path:
-    return Path(os.path.abspath(service._cache_dir)) / "uploads"  # noqa: PTH100 - links stay
+    return Path(os.path.abspath(service.cache_dir)) / "uploads"  # noqa: PTH100 - links stay
 
 
 def _in_use(service: Service) -> set[Path]:
