@@ -23,6 +23,7 @@ from clip_interrogator_ext import Service, StandaloneHost
 from clip_interrogator_ext.batch import jobs
 from clip_interrogator_ext.batch.jobs import BatchJobs, jobs_of
 from clip_interrogator_ext.batch.journal import NAME as JOURNAL
+from clip_interrogator_ext.batch.looks import NAME as LOOKS
 from clip_interrogator_ext.batch.options import BatchOptions
 from clip_interrogator_ext.batch.wording import Wording
 from clip_interrogator_ext.faces import api
@@ -122,7 +123,8 @@ def written(folder: Path) -> dict[str, str]:
     return {
         path.relative_to(folder).as_posix(): path.read_text("utf-8")
         for path in folder.rglob("*")
-        if path.is_file() and path.suffix not in (".png", ".jpg") and path.name != JOURNAL
+        if path.is_file() and path.suffix not in (".png", ".jpg")
+        and path.name not in (JOURNAL, LOOKS)
     }
 
 
@@ -175,7 +177,6 @@ def test_a_nested_folder_becomes_texts(client, tmp_path):
     (failure,) = end["failures"]
     assert failure["picture"] == str(folder / "more" / "4.jpg")
     assert failure["reason"].endswith(".")
-    assert end["problem"] == failure["reason"]
 
 
 def test_every_field_reaches_the_batch(service, photos, monkeypatch):
@@ -282,10 +283,13 @@ def test_a_second_batch_waits_for_the_first(client, engine, photos, tmp_path):
 
 def test_a_batch_that_fails_says_why(client, photos):
     """What only the networks can tell ends it with a sentence, and nothing is written."""
-    end = ended(client, start(client, photos, mode="fast", categories=["flavours"]))
+    broken = photos / "ViT-B-32.safetensors"
+    broken.write_bytes(b"no weights")
+    end = ended(client, start(client, photos, mode="style", clip_model_name=f"ViT-B-32={broken}"))
     assert end["state"] == "failed"
-    assert "flavours" in end["error"]
+    assert "ViT-B-32.safetensors" in end["error"]
     assert end["error"].endswith((".", "?"))
+    broken.unlink()
     assert (end["done"], end["stopped"], end["output"]) == (0, False, None)
     assert written(photos) == {}
 
@@ -294,10 +298,11 @@ def test_a_model_that_strangers_may_not_name_is_refused(client, service, photos,
                                                         backbone_folder):
     """As for a single prompt: by the service, before anything of the path is opened."""
     monkeypatch.setattr(service.host, "trusted", False)
-    end = ended(client, start(client, photos, clip_model_name=str(backbone_folder)))
-    assert end["state"] == "failed"
-    assert "outside the models folders" in end["error"]
-    assert end["done"] == 0
+    asked = {"input": str(photos), **DEMO, "clip_model_name": str(backbone_folder)}
+    answer = client.post(URL, json=asked)
+    assert_error(answer, 403, "NotAllowed")
+    assert "outside the models folders" in answer.json()["detail"]
+    assert client.get(URL).json() == []
     assert service.status().loaded == ()
 
 
@@ -311,11 +316,15 @@ def test_names_that_are_not_utf8_are_told_with_escapes(client, engine, tmp_path)
     wait_until(lambda: client.get(URL).json()[0]["done"] == 1)
     end = ended(client, batch)
     assert (folder / os.fsdecode(b"caf\xe9.txt")).read_text() == "color 1"
-    assert end["picture"] == end["failures"][0]["picture"] == str(folder / r"z\udcff.png")
-    assert end["problem"] == end["failures"][0]["reason"] != ""
+    assert end["picture"] == str(folder / r"caf\udce9.png")
+    assert end["failures"][0]["picture"] == str(folder / r"z\udcff.png")
+    assert end["failures"][0]["reason"].endswith(".")
 
 
 # Stopping
+
+# A search tells how far it is, so that it can be held midway.
+SEARCH = {"mode": "style", "min_flavors": 1, "max_flavors": 2}
 
 
 class Held:
@@ -360,7 +369,7 @@ def test_a_stop_ends_a_picture_midway_and_the_same_request_goes_on(held, tmp_pat
     client = client_of(held.service)
     folder = demo_folder(tmp_path / "photos")
     held.hold_at = 2
-    batch = start(client, folder, mode="caption")
+    batch = start(client, folder, **SEARCH)
     assert held.reached.wait(60)
     (run,) = client.get("/interrogator/status").json()["runs"]
     assert (run["task"], run["kind"], run["running"]) == (batch["id"], "interrogate", True)
@@ -376,13 +385,13 @@ def test_a_stop_ends_a_picture_midway_and_the_same_request_goes_on(held, tmp_pat
     assert (again.status_code, again.json()["interrupted"]) == (200, False)
     assert again.json()["state"] == "stopped"
 
-    end = ended(client, start(client, folder, mode="caption"))
+    end = ended(client, start(client, folder, **SEARCH))
     assert (end["state"], end["done"], end["earlier"], end["stopped"]) == ("done", 3, 1, False)
     first, second, again_second, third = held.asked
     assert second == again_second
     assert len({first, second, third}) == 3
     unbroken = demo_folder(tmp_path / "unbroken")
-    assert ended(client, start(client, unbroken, mode="caption"))["earlier"] == 0
+    assert ended(client, start(client, unbroken, **SEARCH))["earlier"] == 0
     assert written(folder) == written(unbroken)
     assert len(set(written(folder).values())) == 3
 
@@ -405,7 +414,7 @@ def test_an_interrupt_without_a_name_stops_the_batches_that_wait_too(held, tmp_p
     client = client_of(held.service)
     folders = [demo_folder(tmp_path / name) for name in ("one", "two", "three")]
     held.hold_at = 1
-    batches = [start(client, folder, mode="caption") for folder in folders]
+    batches = [start(client, folder, **SEARCH) for folder in folders]
     assert held.reached.wait(60)
     assert client.post("/interrogator/interrupt").json() == {"interrupted": True}
     held.free.set()
