@@ -8,6 +8,7 @@ import importlib.util
 import json
 import sys
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -261,8 +262,31 @@ def test_whoever_waits_for_the_queue_is_seen(webui, host, monkeypatch):
         assert host.others_wait()
         progress.start_task("task(y)")
         assert not host.others_wait()
-        monkeypatch.setattr(webui.lock, "_pending_threads", ["a thread"], raising=False)
+        monkeypatch.setattr(webui.lock, "_pending_threads", ["a thread"])
         assert host.others_wait()
+        monkeypatch.undo()
+
+
+def test_whoever_waits_has_the_queue_before_we_take_it_again(webui, host):
+    """The lock wakes the next thread and forgets it, so we must not be quicker than that one."""
+    order = []
+
+    def generate():
+        webui.lock.acquire()
+        order.append("generation")
+        webui.lock.release()
+
+    for number in range(3):
+        with host.exclusive("task(batch)"):
+            order.append(number)
+            thread = threading.Thread(target=generate)
+            thread.start()
+            while not host.others_wait():
+                time.sleep(0.001)
+        with host.exclusive("task(batch)"):
+            order.append("next")
+        thread.join(5)
+    assert order == [0, "generation", "next", 1, "generation", "next", 2, "generation", "next"]
 
 
 def test_the_lock_held_by_another_thread_is_waited_for(webui, host):

@@ -13,6 +13,7 @@ from modules import progress, shared
 from modules.call_queue import queue_lock
 
 _OURS, _OF_THE_WEBUI = "ours", "of the webui"
+_HAND_OVER_SECONDS = 0.3
 
 _GENERATIONS = {
     ("modules.processing", "process_images"),
@@ -38,7 +39,10 @@ class Jobs:
             if whose is _OURS:
                 ending.callback(progress.pending_tasks.pop, task, None)
                 progress.add_task_to_queue(task)
+                next_in_line: list[object] = []
+                ending.callback(_hand_over, next_in_line)
                 ending.enter_context(queue_lock)
+                ending.callback(lambda: next_in_line.extend(_line()))
                 ending.callback(_forget_stops)
                 ending.callback(shared.state.end)
                 shared.state.begin(job=task)
@@ -52,8 +56,7 @@ class Jobs:
 
     def others_wait(self) -> bool:
         """Say whether a thread waits for the queue, or a task is announced to."""
-        waiting = getattr(queue_lock, "_pending_threads", ())  # of which the lock tells nobody
-        return bool(waiting or progress.pending_tasks)
+        return bool(_line() or progress.pending_tasks)
 
     def interrupted(self) -> bool:
         """Say whether the job that runs in this thread is to stop.
@@ -115,6 +118,25 @@ def _is_held() -> bool:
         queue_lock.release()
         return False
     return True
+
+
+def _line() -> list[object]:
+    """Return the threads that wait for the queue, of which the lock tells nobody."""
+    return list(getattr(queue_lock, "_pending_threads", ()))
+
+
+def _hand_over(next_in_line: list[object]) -> None:
+    """See to it that the queue, just let go of, goes to the thread that was next in its line.
+
+    The lock wakes that thread, which then has to take it, and forgets it: whoever takes the lock
+    again at once is quicker, and would keep it waiting unseen.
+    """
+    inner = getattr(queue_lock, "_lock", None)
+    deadline = time.monotonic() + _HAND_OVER_SECONDS
+    while next_in_line and time.monotonic() < deadline:
+        if inner is not None and inner.locked():
+            return
+        time.sleep(0.002)
 
 
 def _forget_stops() -> None:

@@ -1,22 +1,38 @@
 """A small stand-in for the WebUI's module of that name."""
 
 import threading
+import time
 
 from modules.shared import _events
 
 
 class _Lock:
+    """A lock with a line, whose first is woken by a release and then has to take the lock."""
+
     def __init__(self):
         self._lock = threading.Lock()
+        self._guard = threading.Lock()
+        self._pending_threads = []
 
     def acquire(self, blocking=True):
-        taken = self._lock.acquire(blocking)
+        woken = threading.Event()
+        with self._guard:
+            taken = self._lock.acquire(blocking=False)
+            if blocking and not taken:
+                self._pending_threads.append(woken)
+        if blocking and not taken:
+            woken.wait()
+            time.sleep(0.02)
+            taken = self._lock.acquire()
         if blocking:
             _events.append("lock")
         return taken
 
     def release(self):
-        self._lock.release()
+        with self._guard:
+            if self._pending_threads:
+                self._pending_threads.pop(0).set()
+            self._lock.release()
 
     __enter__ = acquire
 
