@@ -402,7 +402,7 @@ def test_a_batch_in_the_tab_gives_way_to_the_webui(webui, page, request, tmp_pat
     page.click("#cliext-batch-mode label:has-text('best')")
     page.click("#cliext-batch-start")
     status = page.locator("#cliext-batch-status")
-    status.locator(":text('left')").first.wait_for(timeout=90_000)
+    status.locator("img").first.wait_for(timeout=120_000)
     picture_of(page, f"{webui.name}-batch", request)
     postprocess(webui)
     job = webui.get("/interrogator/batch").json()[-1]
