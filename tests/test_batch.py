@@ -182,7 +182,7 @@ def test_loops_of_links_do_no_harm(engine, photos):
     assert find(f"{photos}/**/*.png").names == ("a.png",)
 
 
-@pytest.mark.parametrize("kind", ["missing", "empty", "binary"])
+@pytest.mark.parametrize("kind", ["missing", "empty", "binary", "no list"])
 def test_a_bad_input_is_a_sentence(engine, photos, kind):
     """It names what was given."""
     photos.mkdir()
@@ -190,10 +190,15 @@ def test_a_bad_input_is_a_sentence(engine, photos, kind):
     if kind == "binary":
         source = photos / "data.bin"
         source.write_bytes(b"\0\1")
+    if kind == "no list":
+        source = photos / "passwords"
+        source.write_text("# mine\nroot:secret\n")
     with pytest.raises(BadOption, match="photos") as caught:
         run(engine, source)
     assert caught.value.field == "input"
+    assert "secret" not in str(caught.value)
     assert not engine.asked
+    assert not (photos / NAME).exists()
 
 
 # Where texts go

@@ -159,11 +159,15 @@ def _in_list(file: Path) -> Found:
     if b"\0" in content:
         raise ValueError("it is no list of files")
     root, paths = file.parent, []
-    for line in map(str.strip, content.decode("utf-8-sig", "surrogateescape").split("\n")):
+    lines = content.decode("utf-8-sig", "surrogateescape").split("\n")
+    for number, line in enumerate(map(str.strip, lines), 1):
         if line.startswith(_FOLDER_LINE):
             root = _absolute(file.parent / _from_line(line.removeprefix(_FOLDER_LINE)))
         elif line and not line.startswith("#"):
-            paths.append(_absolute(root / _from_line(line)))
+            path = _absolute(root / _from_line(line))
+            if path.suffix.lower() not in SUFFIXES and not path.is_file():
+                raise ValueError(f"line {number} names no picture")
+            paths.append(path)
     paths = list(dict.fromkeys(paths))
     if paths and not all(path.is_relative_to(root) for path in paths):
         root = Path(os.path.commonpath([path.parent for path in paths]))
