@@ -616,7 +616,8 @@ def test_half_precision_stays_near_full_precision(tmp_path, picture, kind):
 PIECES = [
     "cat", "a", "Oil Painting", " ", "  ", ",", ".", "!", "'s", "'", '"', "'ll", "don't", "#", "-",
     "_", "8k", "85mm", "f/1.4", "&", "&amp;", "&amp;amp;amp;", "&#39", "<", ">", "<end_of_text>",
-    "<START_OF_TEXT>", "é", "ü", "ﬁ", "İ", "日本", "😀", "“", "\u2019", "…", "â€™", "Ã©",
+    "<START_OF_TEXT>", "é", "ü", "Évora", "ōsaka", "Ø", "ễ", "ŉ", "Â", "Ã", "œ", "ß",
+    "ﬁ", "İ", "日本", "😀", "“", "\u2019", "…", "â€™", "Ã©",
     "\u00a0", "\t", "\n", "\x00", "\x1b[0m",
 ]
 
@@ -661,6 +662,16 @@ def test_continuations_have_the_tokens_of_the_whole_text_for_any_text(reader, en
         assert reader.continuations(prefix, [phrase]) == [encode(f"{prefix}, {phrase}")]
 
     check()
+
+
+def test_letters_with_marks_are_read_the_same_in_any_text(reader, encode):
+    """Each stands at the end of the one phrase and at the beginning of the other."""
+    letters = [chr(code) for code in (*range(0xC0, 0x180), *range(0x1E00, 0x1F00, 5))]
+    for letter in letters:
+        phrases = [f"{letter}", f"{letter}a é", f"{letter} a", f"{letter}9", f"{letter}'"]
+        for prefix in (f"caf{letter}", f"a cat, {letter}"):
+            found = reader.continuations(prefix, phrases)
+            assert found == [encode(f"{prefix}, {phrase}") for phrase in phrases], letter
 
 
 def test_rows_are_those_of_open_clip(reader):

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -105,7 +106,7 @@ class CausalTower:
         """
         start = before[0][0].shape[1] if before else 0
         places = torch.arange(len(tokens), device=self._device)
-        hidden = self._embed(torch.tensor([list(tokens)], device=self._device), start + places)
+        hidden = self._embed(self._tensor([tokens]), start + places)
         bias = self._bias((places[None] <= places[:, None])[None], start)
         past: list[KeysValues] = []
         for index, block in enumerate(self._blocks):
@@ -120,13 +121,11 @@ class CausalTower:
         start = past[0][0].shape[1] if past else 0
         length = max(len(row.ids) for row in rows)
         ids, positions, until = (
-            torch.tensor(
-                [part + [0] * (length - len(part)) for part in parts], device=self._device
-            )
+            self._tensor([part + [0] * (length - len(part)) for part in parts])
             for parts in zip(*((row.ids, row.positions, row.until) for row in rows), strict=True)
         )
         ends = [index * length + end for index, row in enumerate(rows) for end in row.ends]
-        chosen = torch.tensor(ends, device=self._device)
+        chosen = self._tensor(ends)
         # A token sees those before it whose texts it is in, and itself even where nothing stands.
         places = torch.arange(length, device=self._device)
         earlier = places[None] <= places[:, None]
@@ -156,6 +155,10 @@ class CausalTower:
     def _dtype(self) -> torch.dtype:
         dtype: torch.dtype = self._tower.transformer.get_cast_dtype()
         return dtype
+
+    def _tensor(self, numbers: Sequence[Any]) -> Tensor:
+        """Return lists of whole numbers as a tensor, by numpy, which reads them faster."""
+        return torch.from_numpy(np.array(numbers, dtype=np.int64)).to(self._device)
 
     def _embed(self, ids: Tensor, positions: Tensor) -> Tensor:
         """Return what the first layer reads: (n, length, width)."""

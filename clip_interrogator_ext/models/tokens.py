@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # Cleaning looks at nothing but this text for such a text, so that the tokens of two texts with a
-# space between them are the tokens of both: no repair of encodings, no HTML entities.
-_PLAIN = re.compile(r"[ -%'-~]*")
+# space between them are the tokens of both: no HTML entities, and no repair of encodings, which
+# only ever looks at two letters beyond ASCII side by side, or at one of "ÂÃŒœ".
+_PLAIN = re.compile(r"(?:[ -%'-~]|[ÀÁÄ-ÖØ-öø-őŔ-\u017f\u1e00-\u1eff](?![^ -~]))*")
 _REMEMBERED = 500_000
 
 
