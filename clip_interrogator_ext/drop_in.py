@@ -137,6 +137,7 @@ class Interrogator:
         self.clip_offloaded = True
         self._residency = self._new_residency()
         self._encoder: open_clip.OpenClip | None = None
+        self._joined: tuple[list[tuple[LabelTable, tuple[str, ...]]], Vocabulary] | None = None
         self.load_caption_model()
         self.load_clip_model()
 
@@ -280,15 +281,21 @@ class Interrogator:
             pool_size=self.config.flavor_intermediate_count,
         )
         scorer = self._scorer(self.image_to_features(image))
+        return MODES[mode](Scene(caption or "", scorer), self._vocabulary(), options).text
+
+    def _vocabulary(self) -> Vocabulary:
+        """Return the tables as this package's own, put together anew only when one was changed."""
         named = {
             "artists": self.artists, "flavors": self.flavors, "mediums": self.mediums,
             "movements": self.movements, "sites": self.trendings,
         }
-        tables = {name: table.as_table(name) for name, table in named.items()}
-        vocabulary = Vocabulary(
-            tables, concatenate(list(tables.values())), self.negative.as_table("negative")
-        )
-        return MODES[mode](Scene(caption or "", scorer), vocabulary, options).text
+        given = [(table, tuple(table.labels)) for table in (*named.values(), self.negative)]
+        if self._joined is None or self._joined[0] != given:
+            tables = {name: table.as_table(name) for name, table in named.items()}
+            self._joined = given, Vocabulary(
+                tables, concatenate(list(tables.values())), self.negative.as_table("negative")
+            )
+        return self._joined[1]
 
     def _scorer(self, image_features: Tensor) -> Scorer:
         image = image_features.reshape(-1).float().cpu()
@@ -338,7 +345,7 @@ class LabelTable:
     @property
     def embeds(self) -> list[Any]:
         """The labels' vectors as numpy arrays, one for each."""
-        return list(self._vectors.numpy())
+        return list(self._vectors.float().numpy())
 
     def rank(
         self,

@@ -194,6 +194,24 @@ class Processor:
         return [" a picture of pixels "]
 
 
+def test_a_table_that_was_replaced_or_changed_counts(small, picture, lists):
+    """The tables are put together once, and again when code gives the program another."""
+    ci = drop_in.Interrogator(drop_in.Config(data_path=lists, quiet=True))
+
+    def classic() -> str:
+        return ci.interrogate_classic(picture, caption="a cat")
+
+    before = classic()
+    assert "flavors a" in before
+    assert classic() == before
+    ci.flavors = drop_in.LabelTable(["mountains"], None, ci)
+    assert "mountains" in classic()
+    assert "flavors a" not in classic()
+    ci.flavors.labels[0] = "hills"
+    assert "hills" in classic()
+    assert "mountains" not in classic()
+
+
 def test_lists_of_names_are_those_of_the_catalogs():
     """The captioners' names and open_clip's pairs."""
     assert drop_in.list_caption_models() == list(drop_in.CAPTION_MODELS)

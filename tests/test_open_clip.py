@@ -34,7 +34,7 @@ from clip_interrogator_ext.host import StandaloneHost
 from clip_interrogator_ext.interrogator import Interrogator
 from clip_interrogator_ext.models import open_clip, residency, torchvision_operators
 from clip_interrogator_ext.models.captioning import import_transformers
-from clip_interrogator_ext.models.continuations import find_causal_tower
+from clip_interrogator_ext.models.continuations import find_causal_tower, pack
 from clip_interrogator_ext.options import InterrogateOptions, ModelOptions
 from clip_interrogator_ext.vocabulary.lists import load_categories
 from clip_interrogator_ext.vocabulary.tables import PhraseStore
@@ -616,7 +616,8 @@ def test_half_precision_stays_near_full_precision(tmp_path, picture, kind):
 PIECES = [
     "cat", "a", "Oil Painting", " ", "  ", ",", ".", "!", "'s", "'", '"', "'ll", "don't", "#", "-",
     "_", "8k", "85mm", "f/1.4", "&", "&amp;", "&amp;amp;amp;", "&#39", "<", ">", "<end_of_text>",
-    "<START_OF_TEXT>", "é", "ü", "ﬁ", "İ", "日本", "😀", "“", "\u2019", "…", "â€™", "Ã©",
+    "<START_OF_TEXT>", "é", "ü", "Évora", "ōsaka", "Ø", "ễ", "ŉ", "Â", "Ã", "œ", "ß",
+    "ﬁ", "İ", "日本", "😀", "“", "\u2019", "…", "â€™", "Ã©",
     "\u00a0", "\t", "\n", "\x00", "\x1b[0m",
 ]
 
@@ -661,6 +662,16 @@ def test_continuations_have_the_tokens_of_the_whole_text_for_any_text(reader, en
         assert reader.continuations(prefix, [phrase]) == [encode(f"{prefix}, {phrase}")]
 
     check()
+
+
+def test_letters_with_marks_are_read_the_same_in_any_text(reader, encode):
+    """Each stands at the end of the one phrase and at the beginning of the other."""
+    letters = [chr(code) for code in (*range(0xC0, 0x180), *range(0x1E00, 0x1F00, 5))]
+    for letter in letters:
+        phrases = [f"{letter}", f"{letter}a é", f"{letter} a", f"{letter}9", f"{letter}'"]
+        for prefix in (f"caf{letter}", f"a cat, {letter}"):
+            found = reader.continuations(prefix, phrases)
+            assert found == [encode(f"{prefix}, {phrase}") for phrase in phrases], letter
 
 
 def test_rows_are_those_of_open_clip(reader):
@@ -736,10 +747,58 @@ def test_the_chunk_size_never_changes_a_result():
         assert distance(chunked.encode_texts(phrases), whole.encode_texts(phrases)) < 2e-6
 
 
+@pytest.mark.parametrize("width", [9, 20, 100])
+def test_a_row_holds_texts_and_what_they_begin_with_once(width):
+    """Each text is what its last token sees, at its own positions; nothing is kept twice."""
+    chooser = random.Random(width)
+    texts = [[*chooser.choices(range(3), k=chooser.randrange(8)), 9] for _ in range(60)]
+    rows = pack(texts, width)
+    found: dict[int, list[int]] = {}
+    for row in rows:
+        assert len(row.ids) == len(row.positions) == len(row.until) <= width
+        for number, end in zip(row.texts, row.ends, strict=True):
+            seen = [place for place in range(end + 1) if row.until[place] > end]
+            assert [row.positions[place] for place in seen] == list(range(len(seen)))
+            found[number] = [row.ids[place] for place in seen]
+        beginnings = {tuple(texts[n][:k]) for n in row.texts for k in range(1, len(texts[n]) + 1)}
+        assert len(row.ids) == len(beginnings)
+    assert [found[number] for number in range(60)] == texts
+    assert sorted(number for row in rows for number in row.texts) == list(range(60))
+    assert pack([], width) == []
+
+
+def test_what_was_read_of_a_text_is_read_once():
+    """A search goes on from the text that it had; any other text is read from where they part."""
+    encoder = encoder_of(tiny_model(17))
+    read: list[int] = []
+    whole = encoder._tower.read_prefix
+
+    def noted(tokens, *rest):
+        read.append(len(tokens))
+        return whole(tokens, *rest)
+
+    encoder.encode_texts(["a"])
+    encoder._tower.read_prefix = noted
+    phrases = ["8k", "8k", "an oil painting", "8k, red", "", "très coloré"]
+    for prefix, new in (
+        ("a red cat", 4),  # with the comma; all texts begin with the start token
+        ("a red cat, sunset", 2),
+        ("a red cat, sunset, 8k", 3),
+        ("a red cat, sunset", 0),
+        ("a red dog", 2),
+        ("a cat", 2),
+    ):
+        texts = [f"{prefix}, {phrase}" for phrase in phrases]
+        found = encoder.encode_continuations(prefix, phrases)
+        assert distance(found, vectors_of(encoder.module, texts)) < ROUNDING
+        assert read[-1:] == [new] if new else not read, prefix
+        read.clear()
+
+
 def test_texts_can_be_stopped_between_two_chunks(tiny):
     """The progress that is reported grows to the whole, and whoever is told may stop it."""
-    encoder = encoder_of(tiny.module, chunk_size=4)
-    phrases = [f"phrase {number % 7}" for number in range(20)]
+    encoder = encoder_of(tiny.module, chunk_size=1)  # 77 tokens at once: three or four of these
+    phrases = [f"{number % 17} bottles of beer " + "on the wall " * 5 for number in range(20)]
     seen: list[tuple[str, int, int]] = []
     encoder.encode_continuations("a cat", phrases, lambda *told: seen.append(told), "flavors")
     assert [one[0] for one in seen] == ["flavors"] * len(seen)
@@ -800,7 +859,7 @@ def test_memory_that_runs_out_is_not_taken_for_a_disagreement(monkeypatch):
         def full(*_arguments: object) -> None:
             raise RuntimeError("CUDA out of memory.")
 
-        patched.setattr(type(encoder._tower), "continue_from", full)
+        patched.setattr(type(encoder._tower), "encode", full)
         with pytest.raises(RuntimeError, match="out of memory"):
             encoder.encode_texts(TEXTS)
     encoder.encode_texts(TEXTS)

@@ -9,7 +9,6 @@ import inspect
 import json
 import logging
 import re
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +23,12 @@ from clip_interrogator_ext.errors import BrokenModel, MissingModel, UnknownModel
 from clip_interrogator_ext.host import as_path, is_folder
 from clip_interrogator_ext.models import weights
 from clip_interrogator_ext.models.base import Tick, no_tick
-from clip_interrogator_ext.models.continuations import find_causal_tower
+from clip_interrogator_ext.models.continuations import (
+    KeysValues,
+    count_common,
+    find_causal_tower,
+    pack,
+)
 from clip_interrogator_ext.models.residency import is_out_of_memory
 from clip_interrogator_ext.models.tokens import TokenReader
 from clip_interrogator_ext.models.torchvision_operators import import_torchvision
@@ -33,6 +37,8 @@ log = logging.getLogger(__name__)
 
 DEMO_FOLDER = Path(__file__).parent / "demo" / "clip"
 _CONFIG_NAME = "open_clip_config.json"
+_ROW_TEXTS = 16  # wider rows have more in common, but each token is compared with its whole row
+_CPU_TOKENS = 1024  # what is computed for so many stays in a processor's cache
 _AGREEMENT = 1e-3  # largest distance of two unit vectors that count as the same
 _HALF_AGREEMENT = 2e-2  # in half precision two ways of rounding are 2e-3 apart
 
@@ -422,6 +428,7 @@ class OpenClip:
             and "embed_cls" in inspect.signature(module.encode_text).parameters
         )
         self._dimension: int | None = None
+        self._read: tuple[list[int], Sequence[KeysValues]] = ([], ())  # what texts began with
 
     @property
     def dimension(self) -> int:
@@ -448,7 +455,7 @@ class OpenClip:
         """Return the unit vectors of texts: (len(texts), dimension) float32 on the CPU."""
         if self._fast():
             rows = [self.reader.row(self.reader.ids(text)) for text in texts]
-            return self._encode_rows(rows, [], 0, tick, label)
+            return self._encode_rows(rows, tick, label)
         return self._encode_all_padded(texts, tick, label)
 
     def encode_continuations(
@@ -460,15 +467,7 @@ class OpenClip:
         if not self._fast():
             return self._encode_all_padded([f"{prefix}, {one}" for one in phrases], tick, label)
         rows = [self.reader.row(ids) for ids in self.reader.continuations(prefix, phrases)]
-        shared = self.reader.row(self.reader.ids(prefix + ","))[:-1]
-        # Each row goes on by at least its end-of-text token, and begins as the prefix does.
-        whole = [row[: len(shared)] == shared and len(row) > len(shared) for row in rows]
-        if not all(whole) or len(rows) < 2:
-            return self._encode_rows(rows, [], 0, tick, label)
-        with torch.inference_mode(), self._precision():
-            past = self._tower.read_prefix(shared)
-        rest = [row[len(shared) :] for row in rows]
-        return self._encode_rows(rest, past, len(shared), tick, label)
+        return self._encode_rows(rows, tick, label)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return how many tokens each text has, start and end tokens not counted."""
@@ -494,7 +493,7 @@ class OpenClip:
             texts = ["a", "a photo of a red cat on a beach", "oil painting, golden hour"]
             try:
                 rows = [self.reader.row(self.reader.ids(text)) for text in texts]
-                fast = self._encode_rows(rows, [], 0, no_tick, "")
+                fast = self._encode_rows(rows, no_tick, "")
                 limit = _AGREEMENT if self._dtype() == torch.float32 else _HALF_AGREEMENT
                 agree = (fast - self._encode_padded(texts)).norm(dim=-1).max() < limit
             except (RuntimeError, AttributeError, TypeError) as error:
@@ -508,28 +507,48 @@ class OpenClip:
                 log.info("%s: texts take the plain path, the fast one disagrees.", self.name)
         return self._tower is not None
 
-    def _encode_rows(
-        self, rows: list[list[int]], past: list[Any], start: int, tick: Tick, label: str
-    ) -> Tensor:
-        """Encode rows of ids, those of one length together; in the order they were given."""
-        by_length: dict[int, list[int]] = defaultdict(list)
-        for index, row in enumerate(rows):
-            by_length[len(row)].append(index)
-        vectors: Tensor | None = None
-        done = 0
-        for indices in by_length.values():
-            for begin in range(0, len(indices), self.chunk_size):
-                tick(label, done, len(rows))
-                chunk = indices[begin : begin + self.chunk_size]
-                ids = torch.tensor([rows[index] for index in chunk], device=self._device)
-                with torch.inference_mode(), self._precision():
-                    features = _unit(self._tower.continue_from(past, start, ids))
-                if vectors is None:
-                    vectors = torch.empty(len(rows), features.shape[-1])
-                vectors[torch.tensor(chunk)] = features
-                done += len(chunk)
-        tick(label, done, len(rows))
-        return torch.empty(0, self.dimension) if vectors is None else vectors
+    def _encode_rows(self, texts: list[list[int]], tick: Tick, label: str) -> Tensor:
+        """Encode texts of ids, several in a row, in the order they were given."""
+        if not texts:
+            tick(label, 0, 0)
+            return torch.empty(0, self.dimension)
+        past, start = self._read_shared(texts)
+        texts = [text[start:] for text in texts]
+        most = self.chunk_size * self.reader.context_length  # as many as padded texts would have
+        if self._device.type == "cpu":
+            most = min(most, _CPU_TOKENS)
+        lengths = [len(text) for text in texts]
+        width = max(*lengths, min(_ROW_TEXTS * sum(lengths) // len(texts), most))
+        rows = pack(texts, width)
+        at_once = max(1, most // width)
+        parts = []
+        order: list[int] = []
+        for begin in range(0, len(rows), at_once):
+            tick(label, len(order), len(texts))
+            part = rows[begin : begin + at_once]
+            with torch.inference_mode(), self._precision():
+                parts.append(_unit(self._tower.encode(part, past)))
+            order += [number for row in part for number in row.texts]
+        tick(label, len(texts), len(texts))
+        return torch.cat(parts)[torch.tensor(order).argsort()]
+
+    def _read_shared(self, texts: list[list[int]]) -> tuple[Sequence[KeysValues], int]:
+        """Return what the tower has read of the tokens that all texts begin with, and how many.
+
+        It is kept for the next time: a search goes on from the text that it had.
+        """
+        if len(texts) < 2:
+            return (), 0
+        first, last = min(texts), max(texts)  # all others stand between them
+        shared = first[: min(count_common(first, last), len(first) - 1)]
+        before, past = self._read
+        known = count_common(before, shared)
+        past = [(key[:, :known], value[:, :known]) for key, value in past] if known else []
+        if known < len(shared):
+            with torch.inference_mode(), self._precision():
+                past = self._tower.read_prefix(shared[known:], past)
+        self._read = shared, past
+        return past, len(shared)
 
     def _encode_all_padded(self, texts: Sequence[str], tick: Tick, label: str) -> Tensor:
         parts = []

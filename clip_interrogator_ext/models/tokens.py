@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # Cleaning looks at nothing but this text for such a text, so that the tokens of two texts with a
-# space between them are the tokens of both: no repair of encodings, no HTML entities.
-_PLAIN = re.compile(r"[ -%'-~]*")
+# space between them are the tokens of both: no HTML entities, and no repair of encodings, which
+# only ever looks at two letters beyond ASCII side by side, or at one of "ÂÃŒœ".
+_PLAIN = re.compile(r"(?:[ -%'-~]|[ÀÁÄ-ÖØ-öø-őŔ-\u017f\u1e00-\u1eff](?![^ -~]))*")
 _REMEMBERED = 500_000
 
 
@@ -23,7 +24,7 @@ class TokenReader:
 
     def __init__(self, tokenizer: Any, context_length: int) -> None:
         self._tokenizer = tokenizer
-        self._context_length = context_length
+        self.context_length = context_length
         self._clean = getattr(tokenizer, "clean_fn", None)
         self._remembered: dict[str, list[int]] = {}
         inner = getattr(tokenizer, "tokenizer", None)
@@ -38,7 +39,7 @@ class TokenReader:
 
     def padded(self, texts: Sequence[str]) -> Tensor:
         """Return the rows that open_clip gives its model: (n, context length)."""
-        rows: Tensor = self._tokenizer(list(texts), context_length=self._context_length)
+        rows: Tensor = self._tokenizer(list(texts), context_length=self.context_length)
         return rows
 
     def count(self, texts: Sequence[str]) -> list[int]:
@@ -69,7 +70,7 @@ class TokenReader:
         """Return the ids as the model reads them: start, ids, end, cut to the context length."""
         start = self._tokenizer.encoder["<start_of_text>"]
         end = self._tokenizer.encoder["<end_of_text>"]
-        row = [start, *ids][: self._context_length - 1]
+        row = [start, *ids][: self.context_length - 1]
         if end in row:  # the text itself spells the end-of-text token
             return row[: row.index(end) + 1]
         return [*row, end]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_CHUNK_ROWS = 1 << 16
+_CHUNK_ROWS = 1 << 12  # in float32 they stay in a processor's cache
 
 
 def similarities(table: Tensor, image: Tensor) -> Tensor:
     """Return each row's cosine to the image: (n, dim), (dim,) -> (n,), all of unit length.
 
-    Large tables are multiplied in chunks, so that one kept as float16 never stands whole in
-    float32 beside itself.
+    Tables are kept as float16 and ranked in float32. They are multiplied in chunks, so that none
+    stands whole in float32 beside itself.
     """
     parts = [
         table[begin : begin + _CHUNK_ROWS].float() @ image
@@ -34,4 +34,5 @@ def top_k(scores: Tensor, k: int) -> list[int]:
     equal = torch.nonzero(scores == threshold).flatten()[: k - len(above)]
     chosen = torch.cat((above, equal)).sort().values
     order = scores[chosen].sort(descending=True, stable=True).indices
-    return [int(index) for index in chosen[order]]
+    indices: list[int] = chosen[order].tolist()
+    return indices

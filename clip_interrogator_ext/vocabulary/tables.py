@@ -9,7 +9,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +36,7 @@ _SAVE_EVERY = 4096
 class Table:
     """Phrases with their categories and, for each backbone in use, their vectors.
 
-    `vectors[k]` is (len(phrases), dimension of backbone k), float32, of unit length.
+    `vectors[k]` is (len(phrases), dimension of backbone k), of unit length. It may be float16.
     """
 
     phrases: tuple[str, ...]
@@ -47,7 +47,11 @@ class Table:
         return len(self.phrases)
 
     def select(self, indices: Sequence[int]) -> Table:
-        """Return the rows at these indices, in their order."""
+        """Return the rows at these indices, in their order, ready to compute with: in float32."""
+        taken = self._take(indices)
+        return replace(taken, vectors=tuple(vectors.float() for vectors in taken.vectors))
+
+    def _take(self, indices: Sequence[int]) -> Table:
         rows = torch.tensor(list(indices), dtype=torch.long)
         return Table(
             tuple(self.phrases[index] for index in indices),
@@ -76,7 +80,7 @@ def merge(tables: Sequence[Table]) -> Table:
     first: dict[str, int] = {}
     for index, phrase in enumerate(together.phrases):
         first.setdefault(phrase.casefold(), index)
-    return together if len(first) == len(together) else together.select(list(first.values()))
+    return together if len(first) == len(together) else together._take(list(first.values()))
 
 
 class PhraseStore:
@@ -99,14 +103,15 @@ class PhraseStore:
         phrases: Sequence[str],
         tick: Tick = no_tick,
     ) -> Tensor:
-        """Return the unit vectors of phrases: (len(phrases), dimension) float32.
+        """Return the unit vectors of phrases: (len(phrases), dimension) float16.
 
-        They are rounded to float16, whether they come from the file or not. When `tick` stops the
-        work, what has been encoded is kept for the next time.
+        They are the same whether they come from the file or not. When `tick` stops the work, what
+        has been encoded is kept for the next time.
         """
         path = self._path(encoder, category)
         known, kept = self._read(path, encoder)
-        new = list(dict.fromkeys(phrase for phrase in phrases if phrase not in known))
+        # Sorted: phrases that begin alike are encoded together in less time.
+        new = sorted({phrase for phrase in phrases if phrase not in known})
         for begin in range(0, len(new), _SAVE_EVERY):
             part = new[begin : begin + _SAVE_EVERY]
             done: list[Tensor] = []
@@ -122,8 +127,8 @@ class PhraseStore:
                     self._write(path, list(known), kept)
         rows = torch.tensor([known[phrase] for phrase in phrases], dtype=torch.long)
         if len(rows) == len(kept) and torch.equal(rows, torch.arange(len(rows))):
-            return kept.float()
-        return kept[rows].float()
+            return kept
+        return kept[rows]
 
     def _path(self, encoder: TextImageEncoder, category: str) -> Path | None:
         if self._folder is None:
