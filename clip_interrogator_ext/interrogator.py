@@ -240,6 +240,8 @@ class Interrogator:
         self, image: Image.Image, texts: Sequence[str], tick: Tick = no_tick
     ) -> list[float]:
         """Return the cosine of each text's vector and the picture's."""
+        for encoder in self.encoders:
+            encoder.forget()
         scorer = self.look(image, InterrogateOptions(mode="style"), tick).scorer
         return [float(score) for score in scorer.texts(list(texts))]
 
@@ -253,6 +255,8 @@ class Interrogator:
 
     def offload(self) -> None:
         """Move all networks to the CPU's memory; they come back when they are needed."""
+        for encoder in self.encoders:
+            encoder.forget()
         for network in self._residency.resident():
             self._residency.send_away(network)
 
@@ -267,7 +271,10 @@ class Interrogator:
 
     def _answer(self, scene: Scene, options: InterrogateOptions, tick: Tick) -> Draft:
         try:
-            return MODES[options.mode](scene, self._vocabulary(options, tick), options)
+            vocabulary = self._vocabulary(options, tick)
+            for encoder in self.encoders:
+                encoder.forget()  # so that the same picture has the same answer to the last bit
+            return MODES[options.mode](scene, vocabulary, options)
         except Interrupted:
             if not scene.caption:
                 raise

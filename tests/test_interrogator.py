@@ -306,6 +306,22 @@ def test_memory_that_runs_out_halves_the_pictures_at_once(service, models, pictu
     assert "looking at 3 pictures at once" in caplog.text
 
 
+@pytest.mark.parametrize("mode", ["best", "negative"])
+def test_an_answer_depends_on_no_question_before(host, lists_dir, tmp_path, models, picture, mode):
+    """To the last bit: with vectors that were just made or were kept, first or after another."""
+    asked = options(mode)
+    answers = []
+    for _ in range(2):
+        service = Service(host, cache_dir=tmp_path, lists_dir=lists_dir)
+        answers.append(service.interrogate(picture, asked, models))
+        service.interrogate(picture.rotate(90), options("style", caption=None), models)
+        service.similarity(picture, ["a red cat", "a red cat, soft light"], models)
+        answers.append(service.interrogate(picture, asked, models))
+    for answer in answers[1:]:
+        assert answer.similarity == answers[0].similarity
+        assert answer.parts == answers[0].parts
+
+
 def test_phrases_are_weighed_if_asked(service, models, picture):
     """Without it the text and its score are the same, and nothing is known of the parts."""
     weighed = service.interrogate(picture, options("fast"), models)

@@ -66,5 +66,8 @@ class WordEncoder:
             [f"{prefix}, {phrase}" if prefix else phrase for phrase in phrases]
         )
 
+    def forget(self) -> None:
+        """Do nothing: no vector depends on what was asked before."""
+
     def key(self) -> str:
         return "words"

@@ -86,5 +86,11 @@ class TextImageEncoder(Network, Protocol):
     def count_continuations(self, prefix: str, phrases: Sequence[str]) -> list[int]:
         """Return how many tokens each text "prefix, phrase" has."""
 
+    def forget(self) -> None:
+        """Let go of what was kept of earlier texts: what follows is as it would be without them.
+
+        Vectors may differ in their last bits by what was computed together, or before.
+        """
+
     def key(self) -> str:
         """Return a name for this backbone that is safe as a folder's."""

@@ -428,7 +428,8 @@ class OpenClip:
             and "embed_cls" in inspect.signature(module.encode_text).parameters
         )
         self._dimension: int | None = None
-        self._read: tuple[list[int], Sequence[KeysValues]] = ([], ())  # what texts began with
+        self._read: tuple[list[int], Sequence[KeysValues]]  # what texts began with
+        self.forget()
 
     @property
     def dimension(self) -> int:
@@ -478,6 +479,10 @@ class OpenClip:
         if not prefix:
             return self.count_tokens(phrases)
         return [len(ids) for ids in self.reader.continuations(prefix, phrases)]
+
+    def forget(self) -> None:
+        """Let go of what was kept of earlier texts."""
+        self._read = ([], ())
 
     def key(self) -> str:
         """Return a name for this backbone that is safe as a folder's."""

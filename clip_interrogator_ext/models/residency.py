@@ -195,6 +195,10 @@ class ResidentEncoder:
         """Return how many tokens each text "prefix, phrase" has."""
         return self._encoder.count_continuations(prefix, phrases)
 
+    def forget(self) -> None:
+        """Let go of what was kept of earlier texts."""
+        self._encoder.forget()
+
     def key(self) -> str:
         """Return a name for this backbone that is safe as a folder's."""
         return self._encoder.key()
