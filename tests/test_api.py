@@ -906,6 +906,18 @@ def test_the_turn_skips_whoever_is_gone():
 # Stopping
 
 
+@pytest.mark.parametrize("path", ["interrupt", "unload"])
+def test_no_page_from_elsewhere_can_stop_anything(client, path):
+    """A browser sends an empty request without asking; scripts and our own page may do so."""
+    url = f"/interrogator/{path}"
+    for origin in ("https://example.com", "null", "http://testserver.example.com"):
+        answer = client.post(url, headers={"Origin": origin})
+        assert_error(answer, 422, "BadRequest")
+    json_from_elsewhere = {"Origin": "https://example.com", "Content-Type": "application/json"}
+    for headers in ({}, {"Origin": "http://testserver"}, json_from_elsewhere):
+        assert client.post(url, headers=headers).status_code == 200
+
+
 def test_an_interrupt_ends_a_run_within_a_second(service, image, tmp_path):
     """With the demo models and the bundled lists, in the middle of their being encoded."""
     slow = Service(StandaloneHost("cpu"), cache_dir=tmp_path)

@@ -409,6 +409,18 @@ def test_a_table_has_the_backbones_side_by_side(engine, photos):
     assert engine.captioned == [[1, 2]]
 
 
+def test_a_picture_that_changes_between_two_passes_fails_alone(engine, photos):
+    """It has no answer of the first backbones any more; the others go on."""
+    for number in range(2):
+        draw(photos / f"{number}.png", number)
+    engine.before = lambda count: draw(photos / "0.png", 77) if count == 1 else None
+    result = run(engine, photos, form="csv", beside=(("other",),))
+    assert (result.done, len(result.failures)) == (1, 1)
+    assert "changed between two passes" in result.failures[0].reason
+    engine.before = lambda _count: None
+    assert run(engine, photos, form="csv", beside=(("other",),)).done == 2
+
+
 def test_jsonl_tells_all_that_is_known(engine, photos):
     """Scores, phrases, caption, models and seconds; the worded text beside the engine's own."""
     picture = draw(photos / "a.png", 1)
@@ -570,6 +582,43 @@ def test_another_root_with_the_same_output_loses_nothing(engine, tmp_path):
     result = run(engine, tmp_path / "two", output=str(tmp_path / "out"))
     assert result.skipped == 1
     assert texts(tmp_path / "out")["a.txt"].startswith("caption 0")
+
+
+def test_pictures_of_two_folders_are_never_taken_for_one_another(engine, tmp_path):
+    """Though they have one name, size and date, and one journal."""
+    for number, name in enumerate(("one", "two"), 1):
+        path = tmp_path / name / "a.bmp"
+        path.parent.mkdir()
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(path)
+        os.utime(path, ns=(10**18, 10**18))
+        run(engine, tmp_path / name, form="csv", output=str(tmp_path / "out" / f"{name}.csv"))
+    assert "caption 2, by tiny" in (tmp_path / "out" / "two.csv").read_text(encoding="utf-8-sig")
+    assert engine.captioned == [[1], [2]]
+
+
+def test_a_table_that_somebody_edits_meanwhile_is_kept(engine, photos, caplog):
+    """As .bak, when it is written anew."""
+    for number in range(2):
+        draw(photos / f"{number}.png", number)
+    run(engine, photos, form="csv")
+    draw(photos / "2.png", 2)
+    engine.before = lambda _count: (photos / "prompts.csv").write_text("mine")
+    run(engine, photos, form="csv")
+    assert (photos / "prompts.csv.bak").read_text() == "mine"
+    assert "caption 2" in (photos / "prompts.csv").read_text(encoding="utf-8-sig")
+    assert "prompts.csv was changed meanwhile" in caplog.text
+
+
+def test_a_text_has_one_name_whether_its_picture_is_found_alone_or_not(engine, photos):
+    """A list, or a pattern, gives it the name that it has among its neighbours."""
+    (photos / "sub").mkdir(parents=True)
+    (photos / "2.jpg").write_bytes(b"bad")
+    draw(photos / "2.png", 1)
+    failed = run(engine, photos)
+    draw(photos / "2.jpg", 2)
+    run(engine, failed.failures_file)
+    assert run(engine, f"{photos}/*.png").done == 1
+    assert set(texts(photos)) == {"2.png.txt", "2.jpg.txt"}
 
 
 # Failures

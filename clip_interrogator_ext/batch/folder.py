@@ -25,7 +25,14 @@ from clip_interrogator_ext.batch.files import (
     unwritable,
 )
 from clip_interrogator_ext.batch.journal import Journal
-from clip_interrogator_ext.batch.keys import answer_key, caption_key, job_key, lists_key, look_key
+from clip_interrogator_ext.batch.keys import (
+    answer_key,
+    caption_key,
+    job_key,
+    lists_key,
+    look_key,
+    place_key,
+)
 from clip_interrogator_ext.batch.looks import Looks, Vectors
 from clip_interrogator_ext.batch.outputs import FAILURES, Outputs, place_of
 from clip_interrogator_ext.batch.pace import Pace
@@ -143,7 +150,8 @@ class Batch:
         found = pictures.find(options.input, options.recursive)
         folder, output = place_of(options, found.root)
         lists = lists_key(self.service.categories())
-        journal = Journal(folder, job_key(options, found.root, folder, lists))
+        job = job_key(options, found.root, folder, lists)
+        journal = Journal(folder, job, place_key(found.root, folder))
         with contextlib.closing(journal), self.service.series(self._task) as series:
             work = _Work(
                 self.service, options, found, journal, output, lists, self._task, self._stopped,
@@ -280,7 +288,10 @@ class _Work:
             taken = [*paths, self.folder / FAILURES]
             if self.found.source is not None:
                 taken.append(self.found.source)
-            named = pictures.name_texts(names, self.options.name, self.output, taken)
+            together = pictures.with_neighbours(self.found)
+            texts_of = pictures.name_texts(together, self.options.name, self.output, taken)
+            text_of = dict(zip(together, texts_of, strict=True))
+            named = [text_of[name] for name in names]
             written[:] = named
             odd = [
                 path.name for path, text in zip(paths, named, strict=True)
@@ -479,7 +490,7 @@ class _Work:
             return
         with self.pace.timed("looking", len(group)):
             self._write_captions([item for item in group if self._asks_caption(item, one)], one)
-            if not one.captions:
+            if not one.captions and not self.stopped.is_set():
                 self._look(group, one)
         for item in group:
             if self.stopped.is_set():
@@ -526,6 +537,8 @@ class _Work:
     def _finish(self, item: _Item) -> str:
         """Note that a picture is done, then write its text; return its prompt."""
         keys = self._keys(item)
+        if not all(map(self.journal.knows, keys)):
+            raise BadImage(f'"{shown(item.path)}" changed between two passes: start again.')
         if item.text is not None:
             # Somebody may have written there while the engine was busy.
             stand = texts.standing(item.text, item.line)
@@ -536,8 +549,9 @@ class _Work:
                 return ""
         stamp = item.stamp or Stamp(0, 0)
         line = {
-            "kind": "done", "job": self.journal.job, "picture": item.name, "size": stamp.size,
-            "modified_ns": stamp.modified_ns, "sha256": item.sha256, "keys": keys,
+            "kind": "done", "job": self.journal.job, "root": self.journal.root,
+            "picture": item.name, "size": stamp.size, "modified_ns": stamp.modified_ns,
+            "sha256": item.sha256, "keys": keys,
         }
         prompt, negative = self.options.wording.of_answer(self.journal.answer(keys[0]))
         if item.text is not None:

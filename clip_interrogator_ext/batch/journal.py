@@ -28,19 +28,21 @@ class Journal:
     a key made of the picture's content and of all that the answer depends on; any job may use it.
     "captions" holds those of several pictures that were written together, likewise. "done" says
     what a job wrote for a picture, and the text that stood there before; it is written before the
-    text is. "file" holds the hash of a file for all pictures, before it is put in its
-    place. Only places are kept in memory. A last line that was torn by a crash is cut off. One
-    process at a time holds the journal.
+    text is. Its picture is named below `root`, which is as seen from the journal's folder. "file"
+    holds the hash of a file for all pictures, before it is put in its place. Only places are kept
+    in memory. A last line that was torn by a crash is cut off. One process at a time holds the
+    journal.
     """
 
-    def __init__(self, folder: Path, job: str) -> None:
+    def __init__(self, folder: Path, job: str, root: str = ".") -> None:
         self.path = folder / NAME
         self.job = job
+        self.root = root
         self.id = ""
         self.done: dict[str, int] = {}
         self._answers: dict[str, int] = {}
         self._captions: dict[str, int] = {}
-        self._hashes: dict[tuple[str, int, int], str] = {}
+        self._hashes: dict[tuple[str, int, int], str] = {}  # of pictures below our root
         self._written: dict[str, set[str]] = {}
         self._file = self._open()
         try:
@@ -69,7 +71,7 @@ class Journal:
         return str(self._line_at(self._captions[key])["captions"][key])
 
     def hash_of(self, picture: str, size: int, modified_ns: int) -> str:
-        """Return the hash of a picture that is as any job has found it before, else ""."""
+        """Return the hash of a picture that is as a job of this root has found it, else ""."""
         return self._hashes.get((picture, size, modified_ns), "")
 
     def done_line(self, picture: str) -> dict[str, Any]:
@@ -143,8 +145,9 @@ class Journal:
         elif kind == "captions":
             self._captions.update(dict.fromkeys(line["captions"], offset))
         elif kind == "done":
-            as_found = (line["picture"], line["size"], line["modified_ns"])
-            self._hashes[as_found] = line["sha256"]
+            if line["root"] == self.root:
+                as_found = (line["picture"], line["size"], line["modified_ns"])
+                self._hashes[as_found] = line["sha256"]
             if line["job"] == self.job:
                 self.done[line["picture"]] = offset
         elif kind == "file" and line["job"] in (self.job, EVERY_JOB):

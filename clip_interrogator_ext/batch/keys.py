@@ -50,16 +50,20 @@ def job_key(options: BatchOptions, root: Path, folder: Path, lists: str) -> str:
 
     The root counts as seen from the output's folder, so that both may be moved together.
     """
-    try:
-        place = Path(os.path.relpath(root, folder)).as_posix()
-    except ValueError:  # on another drive
-        place = root.as_posix()
     described = asdict(options)
     for name in ("input", "recursive", "output"):
         del described[name]
     for name in ("chunk_size", "low_memory"):
         del described["models"][name]
-    return _hash([place, described, lists])
+    return _hash([place_key(root, folder), described, lists])
+
+
+def place_key(root: Path, folder: Path) -> str:
+    """Return where the pictures are, as seen from the folder of the output."""
+    try:
+        return Path(os.path.relpath(root, folder)).as_posix()
+    except ValueError:  # on another drive
+        return root.as_posix()
 
 
 def _hash(value: Any) -> str:

@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Mapping
 from pathlib import Path
 
-from clip_interrogator_ext.batch.files import WholeFiles, read_if_there, shown
+from clip_interrogator_ext.batch.files import WholeFiles, read_if_there, shown, unwritable
 
 log = logging.getLogger(__name__)
 
@@ -28,12 +28,11 @@ class Looks:
         self._path = folder / NAME
         self._files = files
         self._vectors: dict[str, Vectors] = {}
-        content = read_if_there(self._path)
-        if content is not None:
-            try:
-                self._vectors = {key: _unpack(rows) for key, rows in json.loads(content).items()}
-            except (ValueError, TypeError, AttributeError) as error:
-                log.warning("%s is damaged (%s), left unread.", shown(self._path), error)
+        try:
+            content = read_if_there(self._path) or b"{}"
+            self._vectors = {key: _unpack(rows) for key, rows in json.loads(content).items()}
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            log.warning("%s is damaged (%s), left unread.", shown(self._path), error)
 
     def get(self, key: str) -> Vectors | None:
         """Return a picture's vectors, or None."""
@@ -43,12 +42,18 @@ class Looks:
         """Keep these vectors in place of those before."""
         self._vectors = dict(vectors)
         content = json.dumps({key: _pack(rows) for key, rows in self._vectors.items()})
-        self._files.write(self._path, content.encode())
+        try:
+            self._files.write(self._path, content.encode())
+        except OSError as error:
+            raise unwritable(self._path, error) from error
 
     def clear(self) -> None:
         """Take the file away."""
         self._vectors = {}
-        self._path.unlink(missing_ok=True)
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("%s can't be deleted (%s).", shown(self._path), error.strerror)
 
 
 def _pack(vectors: Vectors) -> list[str]:

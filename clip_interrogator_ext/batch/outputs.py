@@ -85,16 +85,17 @@ class Outputs:
                 f'"{shown(output)}" is there already, and this batch did not write it. Choose '
                 "another output, or have it replaced: then a copy is kept as .bak.",
             )
-        try:
-            texts.keep(self._files, output, output.read_bytes())
-        except OSError as error:
-            raise unwritable(output, error) from error
+        self._keep_copy()
         self._note(output, sha256, self._journal.job)
 
     def write(self, failures: list[Failure]) -> None:
         """Write the file of prompts, but for pictures that have failed in this start."""
         if self._options.form == "txt" or not self._journal.done:
             return
+        sha256 = _sha256(self._output)
+        if sha256 is not None and not self._journal.wrote(self._below(self._output), sha256):
+            log.warning("%s was changed meanwhile: a copy is kept as .bak.", shown(self._output))
+            self._keep_copy()
         writer = WRITERS[self._options.form]
         failed = {failure.picture for failure in failures}
         self._write(
@@ -159,6 +160,12 @@ class Outputs:
             return False
         sha256 = _sha256(path)
         return sha256 is None or self._journal.wrote(self._below(path), sha256)
+
+    def _keep_copy(self) -> None:
+        try:
+            texts.keep(self._files, self._output, self._output.read_bytes())
+        except OSError as error:
+            raise unwritable(self._output, error) from error
 
     def _write(self, path: Path, fill: Callable[[BinaryIO], object], job: str) -> None:
         try:

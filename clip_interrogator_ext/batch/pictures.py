@@ -62,6 +62,21 @@ def find(source: str, recursive: bool = False) -> Found:
     return found
 
 
+def with_neighbours(found: Found) -> list[str]:
+    """Return the names of the pictures, and of those in the same folders that were not asked for.
+
+    So that a picture's text has one name, whether it is found in its folder or by itself.
+    """
+    names = set(found.names)
+    for folder in {(found.root / name).parent for name in names}:
+        try:
+            paths = list_folder(folder)
+        except BadImage:  # the folder is gone; its pictures are told of one by one
+            continue
+        names |= {path.relative_to(found.root).as_posix() for path in paths}
+    return in_natural_order(names)
+
+
 def in_natural_order(names: Iterable[str]) -> list[str]:
     """Sort names as list_folder does: 2 before 10, on every file system alike."""
     return sorted(names, key=lambda name: natural_order(Path(name)))

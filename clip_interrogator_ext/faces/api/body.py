@@ -6,6 +6,7 @@ import json
 import re
 from email.message import Message
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from fastapi import Request
 
@@ -54,11 +55,19 @@ async def read_content(request: Request, *, must_say_json: bool = False) -> dict
         if size > MAX_BODY_BYTES:
             raise too_large
         chunks.append(chunk)
+    if not size and not _is_from_elsewhere(request):
+        return {}
+    if not _says_json(request, must=must_say_json or not size):
+        raise bad_request("Send JSON, with the header Content-Type: application/json.")
     if not size:
         return {}
-    if not _says_json(request, must=must_say_json):
-        raise bad_request("Send JSON, with the header Content-Type: application/json.")
     return _parsed(b"".join(chunks))
+
+
+def _is_from_elsewhere(request: Request) -> bool:
+    """Say whether a browser sends this for a page of another site."""
+    origin = request.headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc != request.headers.get("host")
 
 
 def _says_json(request: Request, *, must: bool) -> bool:
