@@ -14,6 +14,7 @@ DEMO = "demo"
 
 MODES: dict[str, str] = {
     "best": "The caption, then a search for the phrases that bring text and picture closest.",
+    "turbo": "The caption, then nearly what `best` finds, by a search that tries few phrases.",
     "fast": "The caption, then the phrases that are each closest to the picture.",
     "classic": "The caption, then a medium, an artist, a site, a movement and a few flavors.",
     "negative": "The phrases farthest from the picture, for the negative prompt.",
@@ -21,7 +22,7 @@ MODES: dict[str, str] = {
     "style": "No caption: only how the picture looks, after a subject of your own if you give one.",
 }
 
-MODES_WITH_CAPTION = frozenset({"best", "fast", "classic", "caption"})
+MODES_WITH_CAPTION = frozenset({"best", "turbo", "fast", "classic", "caption"})
 
 CATEGORIES: tuple[str, ...] = ("artists", "flavors", "mediums", "movements", "sites")
 """The positive categories in the order in which their tables are merged, which decides ties."""

@@ -53,7 +53,7 @@ _ROWS = (
     ),
     Setting(
         "pool_size", "Pool size", 2048,
-        "How many of the best phrases `best` and `negative` search through.", 1, 1_000_000,
+        "How many of the best phrases `best`, `turbo` and `negative` search through.", 1, 1_000_000,
     ),
     Setting(
         "min_flavors", "Minimum flavors", 8,

@@ -105,7 +105,7 @@ def test_positive_and_negative_come_from_one_run(service, models, picture):
 
 def test_categories_can_be_switched_off(service, models, picture):
     """Without artists no phrase of an artist comes out, in any mode."""
-    for mode in ("best", "fast", "classic", "style"):
+    for mode in ("best", "turbo", "fast", "classic", "style"):
         prompt = service.interrogate(
             picture, options(mode, categories=("flavors", "mediums")), models
         )
@@ -374,7 +374,7 @@ def test_a_failure_leaves_nothing_behind(service, models, picture, monkeypatch):
     assert held.value is not None
 
 
-@pytest.mark.parametrize("mode", ["best", "style", "negative", "fast"])
+@pytest.mark.parametrize("mode", ["best", "turbo", "style", "negative", "fast"])
 def test_a_stop_at_any_moment_is_survived(service, models, picture, mode):
     """Stopped at each tick in turn: an answer marked as stopped, or Interrupted; never less later.
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from clip_interrogator_ext.errors import Interrupted
 from clip_interrogator_ext.phrases import SEPARATOR, fit_words
 from clip_interrogator_ext.search.chain import chain
 from clip_interrogator_ext.search.ranking import top_k
+from clip_interrogator_ext.search.turbo import turbo_chain
 from clip_interrogator_ext.vocabulary.tables import Table, merge
 
 if TYPE_CHECKING:
@@ -130,8 +132,19 @@ def classic(scene: Scene, vocabulary: Vocabulary, options: InterrogateOptions) -
 
 def best(scene: Scene, vocabulary: Vocabulary, options: InterrogateOptions) -> Draft:
     """Return the best of a search over the pool, of `fast`, of `classic`, and of the caption."""
+    return _best(scene, vocabulary, options, quick=False)
+
+
+def turbo(scene: Scene, vocabulary: Vocabulary, options: InterrogateOptions) -> Draft:
+    """Return what `best` does, by a search that tries few phrases of the pool at each step."""
+    return _best(scene, vocabulary, options, quick=True)
+
+
+def _best(
+    scene: Scene, vocabulary: Vocabulary, options: InterrogateOptions, *, quick: bool
+) -> Draft:
     head = caption(scene, vocabulary, options)
-    searched = _search(scene, vocabulary, options, head.head)
+    searched = _search(scene, vocabulary, options, head.head, quick=quick)
     if searched.interrupted:
         return searched
     drafts = [
@@ -175,6 +188,7 @@ def negative(scene: Scene, vocabulary: Vocabulary, options: InterrogateOptions) 
 
 MODES: dict[str, Mode] = {
     "best": best,
+    "turbo": turbo,
     "fast": fast,
     "classic": classic,
     "negative": negative,
@@ -183,18 +197,21 @@ MODES: dict[str, Mode] = {
 }
 
 def _search(
-    scene: Scene, vocabulary: Vocabulary, options: InterrogateOptions, head: str
+    scene: Scene, vocabulary: Vocabulary, options: InterrogateOptions, head: str, *,
+    quick: bool = False,
 ) -> Draft:
     table = vocabulary.whole
     pool = table.select(top_k(scene.scorer.table(table), options.pool_size))
-    return _grow(scene.scorer, pool, options, head, "Searching")
+    return _grow(scene.scorer, pool, options, head, "Searching", quick=quick)
 
 
 def _grow(
-    scorer: Scorer, pool: Table, options: InterrogateOptions, head: str, label: str
+    scorer: Scorer, pool: Table, options: InterrogateOptions, head: str, label: str, *,
+    quick: bool = False,
 ) -> Draft:
-    found = chain(
-        scorer, head, pool.phrases,
+    find = partial(turbo_chain, pool=pool) if quick else partial(chain, pool=pool.phrases)
+    found = find(
+        scorer, head,
         min_count=options.min_flavors,
         max_count=max_flavors(options),
         budget=token_budget(scorer, options),
