@@ -434,6 +434,7 @@ class Service:
         if not self.host.trusted:
             for folder in self.host.models_dirs:
                 text = text.replace(str(folder), "(models folder)")
+            text = text.replace(str(self.cache_dir.absolute()), "(cache folder)")
             home = str(as_path("~"))
             text = text.replace(home, "~") if len(home) > 1 else text
         return text

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -534,6 +535,18 @@ def test_a_full_line_is_said_with_when_to_ask_again(client, engine, photos, monk
     assert len(client.get(URL).json()) == 3
     client.delete(f"{URL}/{waiting[0]['id']}")
     start(client, photos)
+
+
+def test_seconds_in_line_are_none_of_the_work(client, engine, photos):
+    """While it waits they are those of waiting; then they begin anew."""
+    start(client, photos)
+    second = start(client, photos)
+    wait_until(lambda: seen(client, second)["seconds"] > 0.5)
+    let = time.monotonic()
+    engine.let(100)
+    end = ended(client, second)
+    assert (end["state"], end["done"]) == ("done", 3)
+    assert 0 < end["seconds"] <= time.monotonic() - let
 
 
 def test_what_ended_long_ago_is_forgotten(client, engine, photos, monkeypatch):

@@ -22,14 +22,16 @@ from PIL import Image
 gr = pytest.importorskip("gradio")
 
 from clip_interrogator_ext import ModelOptions, Service, StandaloneHost
-from clip_interrogator_ext.batch import uploads
+from clip_interrogator_ext.batch import folder as folder_module
+from clip_interrogator_ext.batch import jobs, uploads
 from clip_interrogator_ext.batch.jobs import FAILURES_TOLD, jobs_of
 from clip_interrogator_ext.batch.journal import NAME
 from clip_interrogator_ext.batch.options import BatchOptions
 from clip_interrogator_ext.batch.results import BatchProgress, BatchResult, BatchState, Failure
 from clip_interrogator_ext.batch.uploads import Upload
 from clip_interrogator_ext.batch.wording import Wording
-from clip_interrogator_ext.errors import BadOption, InterrogatorError, Interrupted
+from clip_interrogator_ext.errors import BadOption, InterrogatorError, Interrupted, QueueFull
+from clip_interrogator_ext.faces.api.answers import batch_answer
 from clip_interrogator_ext.faces.tab import batch_report, components, draw
 from clip_interrogator_ext.faces.tab.batch import FOLDER, UPLOADED, BatchTab
 from clip_interrogator_ext.faces.tab.prompt import PromptTab
@@ -100,6 +102,12 @@ def ended(service: Service, state: BatchState) -> BatchState:
             return now
         time.sleep(0.01)
     raise AssertionError("the batch did not end")
+
+
+def batch_of(service: Service, token: str) -> BatchState:
+    """Return the batch that a page knows by its token."""
+    (found,) = (state for state in jobs_of(service).all() if state.token == token)
+    return found
 
 
 def running(service: Service, state: BatchState) -> None:
@@ -248,6 +256,86 @@ def test_the_same_pictures_wait_for_each_other(service, tmp_path):
     assert texts(service, ended(service, state)) == {"a.txt": "red 1"}
 
 
+def test_equal_uploads_have_their_own_downloads(service, tmp_path):
+    """Answers are shared; what one batch offers is never that of another."""
+    files = uploaded(tmp_path, ("a.png", 1), ("b.png", 2))
+    first = run(service, files)
+    table = run(service, files, form="csv")
+    worded = run(service, files, wording=Wording(trigger="sks"))
+    assert texts(service, first) == {"a.txt": "red 1", "b.txt": "red 2"}
+    assert [file.name for file in uploads.downloads(service, table)] == ["prompts.csv"]
+    assert texts(service, worded) == {"a.txt": "sks, red 1", "b.txt": "sks, red 2"}
+    assert service.asked == 2
+
+
+def test_what_is_refused_loses_nothing(service, tmp_path, monkeypatch):
+    """Of an earlier batch of the same pictures, what can be fetched and what was answered stay."""
+    files = uploaded(tmp_path / "1", ("a.png", 1))
+    first = run(service, files)
+    found = texts(service, first)
+    service.open.clear()
+    going_on = uploads.add(service, uploaded(tmp_path / "2", ("b.png", 2)), options())
+    monkeypatch.setattr(jobs, "WAITING_LIMIT", 0)
+    with pytest.raises(QueueFull):
+        uploads.add(service, files, options())
+    with pytest.raises(BadOption):
+        uploads.add(service, files, options(beside=(("demo", "demo"),)))
+    assert texts(service, first) == found
+    service.open.set()
+    ended(service, going_on)
+    assert texts(service, run(service, files)) == found
+    assert service.asked == 2
+
+
+def test_a_stopped_upload_looks_at_the_same_groups(service, tmp_path, monkeypatch):
+    """Its vectors stay too: else rounding might differ from that of a run never stopped."""
+    monkeypatch.setattr(folder_module, "_TOGETHER", 4)
+    groups: list[list[int]] = []
+    vectors, inner = service.vectors, service.interrogate
+
+    def looked(pictures, *rest):
+        groups.append(list(pictures))
+        return vectors(pictures, *rest)
+
+    def stop_in_the_second(look, *rest):
+        if service.asked == 1:
+            jobs_of(service).stop()
+        return inner(look, *rest)
+
+    service.vectors, service.interrogate = looked, stop_in_the_second
+    files = uploaded(tmp_path, *((f"{red}.png", red) for red in range(6)))
+    assert run(service, files).state == "stopped"
+    service.interrogate = inner
+    assert run(service, files).state == "done"
+    assert groups == [[0, 1, 2, 3], [4, 5]]
+
+
+def test_a_batch_that_is_stopped_in_the_line_keeps_its_folder_to_the_end(service, tmp_path):
+    """The same pictures are laid anew only when the copies of before are gone."""
+    service.open.clear()
+    files = uploaded(tmp_path / "2", ("b.png", 2))
+    running(service, uploads.add(service, uploaded(tmp_path / "1", ("a.png", 1)), options()))
+    waiting = uploads.add(service, files, options())
+    clear, refused = uploads._clear, []
+
+    def meanwhile(folder):
+        if not refused and folder == Path(waiting.input):
+            refused.append(jobs_of(service).get(waiting.name).state)
+            with pytest.raises(InterrogatorError, match="in the line already"):
+                uploads.add(service, files, options())
+        clear(folder)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(uploads, "_clear", meanwhile)
+        assert jobs_of(service).stop(waiting.name)
+    assert refused == ["stopping"]
+    assert jobs_of(service).get(waiting.name).state == "stopped"
+    again = uploads.add(service, files, options())
+    assert Path(again.input, "b.png").is_file()
+    service.open.set()
+    assert texts(service, ended(service, again)) == {"b.txt": "red 2"}
+
+
 def test_copies_of_what_never_began_go_too(service, tmp_path):
     """A batch that is stopped while it waits leaves no pictures."""
     service.open.clear()
@@ -275,6 +363,50 @@ def test_folders_of_uploads_are_forgotten_after_some_days(service, tmp_path):
     assert not old.exists()
     assert young.exists()
     assert in_use.exists()
+
+
+def test_old_downloads_go_though_their_pictures_come_again(service, tmp_path):
+    """Those of a batch that ended days ago, of which the answers are still in use."""
+    files = uploaded(tmp_path, ("a.png", 1))
+    old, young = run(service, files), run(service, files)
+    then = time.time() - 8 * 86400
+    os.utime(uploads.downloads(service, old)[0].parent, (then, then))
+    run(service, files)
+    assert uploads.downloads(service, old) == ()
+    assert texts(service, young) == {"a.txt": "red 1"}
+
+
+def test_old_folders_that_stay_are_logged(service, tmp_path, monkeypatch, caplog):
+    """They are no reason not to take pictures."""
+    old = Path(run(service, uploaded(tmp_path / "1", ("a.png", 1))).input).parent
+    then = time.time() - 8 * 86400
+    os.utime(old, (then, then))
+    remove = shutil.rmtree
+
+    def refuse(folder, **more):
+        if folder == old:
+            raise PermissionError(13, "Permission denied", str(folder))
+        remove(folder, **more)
+
+    monkeypatch.setattr(uploads.shutil, "rmtree", refuse)
+    state = run(service, uploaded(tmp_path / "2", ("b.png", 2)))
+    assert texts(service, state) == {"b.txt": "red 2"}
+    assert f"{old} is old, but can't be removed" in caplog.text
+
+
+def test_a_folder_of_uploads_that_is_closed_is_logged(service, tmp_path, monkeypatch, caplog):
+    """What can be laid into it all the same is."""
+    run(service, uploaded(tmp_path / "1", ("a.png", 1)))
+    root, inside = service.cache_dir / "uploads", Path.iterdir
+
+    def refuse(folder):
+        if folder == root:
+            raise PermissionError(13, "Permission denied", str(folder))
+        return inside(folder)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert run(service, uploaded(tmp_path / "2", ("b.png", 2))).state == "done"
+    assert f"{root} can't be looked into" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -531,13 +663,29 @@ def test_something_unforeseen_is_a_sentence_and_a_log(service, photos, monkeypat
     assert caplog.records[-1].exc_info is not None
 
 
+def test_something_unforeseen_tells_strangers_no_folders(service, photos, monkeypatch):
+    """Nor bytes that are no text, which no browser takes."""
+    service.host.trusted = False
+    root = service.cache_dir / "uploads"
+
+    def fail(*_):
+        raise PermissionError(13, "Permission denied", os.fsdecode(bytes(root) + b"/caf\xe9"))
+
+    tab = tab_of(service)
+    monkeypatch.setattr(tab._jobs, "add", fail)
+    message, *_ = press_start(service, tab, FOLDER, photos)
+    assert "(cache folder)/uploads/caf" in message
+    assert str(root) not in message
+    message.encode()
+
+
 def test_a_folder_is_followed_to_its_end(service, photos):
     """Start names the batch, looks show how far it is, and the texts lie beside the pictures."""
     service.open.clear()
     tab = tab_of(service)
     message, _, mine, status, *_ = press_start(service, tab, FOLDER, photos)
     assert message == ""
-    state = jobs_of(service).get(mine)
+    state = batch_of(service, mine)
     running(service, state)
     status, line, stop, empty, *_ = tab._look(mine, "")
     assert "Starting · 3 pictures" in status
@@ -558,13 +706,15 @@ def test_uploads_are_offered_once(service, tmp_path):
     tab = tab_of(service)
     files = [(one.name, one.path) for one in uploaded(tmp_path, ("a.png", 1), ("b.png", 2))]
     _, _, mine, *_ = press_start(service, tab, UPLOADED, files=files)
-    ended(service, jobs_of(service).get(mine))
+    ended(service, batch_of(service, mine))
     status, *_, downloads, offered = tab._look(mine, "")
     assert "2 uploaded pictures" in status
     assert str(tmp_path) not in status
     (file,) = map(Path, downloads["value"])
-    assert (file.name, downloads["visible"], offered) == ("texts.zip", True, mine)
+    name = batch_of(service, mine).name
+    assert (file.name, downloads["visible"], offered) == ("texts.zip", True, name)
     assert file.is_relative_to(tempfile.gettempdir())
+    assert not {mine, name} & set(file.parts), "one is known, and a path gets into logs"
     *_, downloads, again = tab._look(mine, offered)
     assert "value" not in downloads
     assert again == components.skip()
@@ -576,7 +726,7 @@ def test_batches_wait_in_line_and_can_be_stopped(service, photos, tmp_path):
     tab = tab_of(service)
     shutil.copytree(photos, tmp_path / "others")
     _, _, mine, *_ = press_start(service, tab, FOLDER, photos)
-    running(service, jobs_of(service).get(mine))
+    running(service, batch_of(service, mine))
     _, _, mine, _, line, _, empty, *_ = press_start(
         service, tab, FOLDER, tmp_path / "others", mine=mine
     )
@@ -585,11 +735,11 @@ def test_batches_wait_in_line_and_can_be_stopped(service, photos, tmp_path):
     assert str(tmp_path / "others") in line
     assert empty["visible"]
     _, line, stop, empty, *_ = tab._stop(("waiting",), mine, "")
-    assert jobs_of(service).get(second).state == "stopped"
+    assert batch_of(service, second).state == "stopped"
     assert (stop["interactive"], empty["visible"]) == (True, False)
     assert "Stopped" in line
     tab._stop(("running",), mine, "")
-    assert ended(service, jobs_of(service).get(first)).state == "stopped"
+    assert ended(service, batch_of(service, first)).state == "stopped"
     assert "goes on from here" in tab._look(mine, "")[0]
 
 
@@ -598,12 +748,12 @@ def test_a_page_loaded_anew_sees_what_goes_on(service, photos):
     service.open.clear()
     tab = tab_of(service)
     _, _, mine, *_ = press_start(service, tab, FOLDER, photos)
-    running(service, jobs_of(service).get(mine))
+    running(service, batch_of(service, mine))
     status, _, stop, *_ = tab._look("", "")
     assert str(photos) in status
     assert stop["interactive"]
     service.open.set()
-    ended(service, jobs_of(service).get(mine))
+    ended(service, batch_of(service, mine))
     assert "No batch goes on" in tab._look("", "")[0]
     assert "3 of 3 done" in tab._look(f"forgotten {mine}", "")[0]
 
@@ -614,19 +764,40 @@ def test_strangers_see_and_stop_their_own_only(service, photos, tmp_path):
     service.open.clear()
     tab = tab_of(service)
     _, _, mine, *_ = press_start(service, tab, FOLDER, photos)
-    running(service, jobs_of(service).get(mine))
-    tab._stop(("running", "waiting"), "", "")
-    status, line, stop, *_ = tab._look("", "")
-    assert "No batch goes on" in status
-    assert (line, stop["interactive"]) == ("", False)
+    running(service, batch_of(service, mine))
+    name = batch_of(service, mine).name  # which whoever asks for the status is told
+    assert name in [one.task for one in service.status().runs]
+    for known in ("", name):
+        tab._stop(("running", "waiting"), known, "")
+        status, line, stop, *_ = tab._look(known, "")
+        assert "Somebody else&#x27;s batch goes on" in status
+        assert "data-going-on" in status
+        assert "Somebody else&#x27;s</td>" in line
+        assert str(photos) not in status + line
+        assert stop["interactive"] is False
+    assert batch_of(service, mine).state == "running"
     files = [(one.name, one.path) for one in uploaded(tmp_path, ("a.png", 1))]
     _, _, theirs, status, line, *_ = press_start(service, tab, UPLOADED, files=files)
     assert "1 uploaded picture<" in status
     assert "Somebody else" in line
     assert str(photos) not in status + line
-    assert jobs_of(service).get(mine).state == "running"
+    assert batch_of(service, mine).state == "running"
     tab._stop(("waiting",), theirs, "")
-    assert jobs_of(service).get(theirs).state == "stopped"
+    assert batch_of(service, theirs).state == "stopped"
+
+
+def test_strangers_fetch_their_own_only(service, tmp_path):
+    """A batch's name, which others are told, opens nothing; its token is in no words."""
+    service.host.trusted = False
+    tab = tab_of(service)
+    files = [(one.name, one.path) for one in uploaded(tmp_path, ("a.png", 1))]
+    _, _, mine, *_ = press_start(service, tab, UPLOADED, files=files)
+    state = ended(service, batch_of(service, mine))
+    status, *_, downloads, offered = tab._look(state.name, "")
+    assert (downloads["value"], offered) == (None, "")
+    assert "No batch goes on" in status
+    assert tab._look(mine, "")[-1] == state.name
+    assert mine not in f"{state!r} {batch_answer(state)} {tab._look(mine, '')[:2]}"
 
 
 def test_closed_folders_are_neither_drawn_nor_read(service, photos):
@@ -668,7 +839,7 @@ def test_without_streams_start_shows_its_last_step(service, photos):
     start = components._plain(tab._start, streams=False)
     message, button, mine, *_ = start("", "", FOLDER, str(photos), False, (), *given)
     assert (message, button["interactive"]) == ("", True)
-    assert ended(service, jobs_of(service).get(mine)).state == "done"
+    assert ended(service, batch_of(service, mine)).state == "done"
 
 
 def test_uploads_come_with_their_own_names(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 import time
 import uuid
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-AtEnd = Callable[["BatchResult | None"], None]
+AtEnd = Callable[[str, "BatchResult | None"], None]
 
 WAITING_LIMIT = 16
 FAILURES_TOLD = 20  # while a batch goes on; its result has them all
@@ -32,11 +33,14 @@ _REMEMBERED = 32  # batches that have ended
 
 @dataclass(eq=False)
 class _Job:
-    """A batch from its being asked for until it is forgotten; `batch` is let go of at its end."""
+    """A batch from its being asked for until it is forgotten; `batch` is let go of at its end.
+
+    `since` is when it was asked for, or when it began if it has.
+    """
 
     batch: Batch | None
     state: BatchState
-    asked_at: float
+    since: float
     at_end: AtEnd
 
 
@@ -49,11 +53,11 @@ class BatchJobs:
         self._jobs: OrderedDict[str, _Job] = OrderedDict()
         self._worker: threading.Thread | None = None
 
-    def add(self, options: BatchOptions, at_end: AtEnd = lambda _: None) -> BatchState:
+    def add(self, options: BatchOptions, at_end: AtEnd = lambda *_: None) -> BatchState:
         """Put a batch into the line and return at once.
 
-        `at_end` is called with its result, or with None where it has none, before it counts as
-        ended. Raises what Batch.check does, and QueueFull where the line is full.
+        `at_end` is called with its name and its result, or None where it has none, before it
+        counts as ended. Raises what Batch.check does, and QueueFull where the line is full.
         """
         service = self._service()
         if service is None:
@@ -66,7 +70,8 @@ class BatchJobs:
                 raise QueueFull(
                     f"{WAITING_LIMIT} batches wait already: stop one of them, or wait."
                 )
-            state = BatchState(name, "waiting", options.input, total)
+            token = secrets.token_urlsafe()
+            state = BatchState(name, "waiting", options.input, total, token=token)
             self._jobs[name] = _Job(batch, state, time.monotonic(), at_end)
             if self._worker is None:
                 self._worker = threading.Thread(
@@ -99,16 +104,21 @@ class BatchJobs:
                     continue
                 job.batch.stop()
                 if job.state.state == "waiting":
-                    self._end(job, state="stopped")
+                    job.batch = None  # it never begins
                     waited.append(job)
                 else:
-                    job.state = replace(job.state, state="stopping")
                     running.append(job)
-        for job in waited:
-            job.at_end(None)
+                job.state = replace(job.state, state="stopping")
         if (service := self._service()) is not None:
             for job in running:
                 service.interrupt(job.state.name)
+        for job in waited:
+            try:
+                job.at_end(job.state.name, None)
+            except Exception:
+                log.exception("What the batch %s leaves can't be put in order.", job.state.name)
+            with self._lock:
+                self._end(job, state="stopped")
         return bool(waited or running)
 
     def _work(self) -> None:
@@ -120,6 +130,7 @@ class BatchJobs:
             for job in self._jobs.values():
                 if job.batch is not None:
                     job.state = replace(job.state, state="running")
+                    job.since = time.monotonic()
                     return job, job.batch
             self._worker = None
             return None
@@ -130,7 +141,7 @@ class BatchJobs:
             try:
                 result = batch.run()
             finally:
-                job.at_end(result)
+                job.at_end(job.state.name, result)
             state = "stopped" if result.stopped else "done"
         except InterrogatorError as refused:
             state, error = "failed", batch.service.without_paths(str(refused))
@@ -145,7 +156,7 @@ class BatchJobs:
     def _end(self, job: _Job, **became: Any) -> None:
         """Note what became of a batch, under the lock; forget those that ended long ago."""
         job.batch = None
-        job.state = replace(job.state, seconds=time.monotonic() - job.asked_at, **became)
+        job.state = replace(job.state, seconds=time.monotonic() - job.since, **became)
         ended = [name for name, one in self._jobs.items() if one.state.ended]
         for name in ended[:-_REMEMBERED]:
             del self._jobs[name]
@@ -162,7 +173,7 @@ class BatchJobs:
 def _seen(job: _Job) -> BatchState:
     if job.state.ended:
         return job.state
-    return replace(job.state, seconds=time.monotonic() - job.asked_at)
+    return replace(job.state, seconds=time.monotonic() - job.since)
 
 
 _jobs: WeakKeyDictionary[Service, BatchJobs] = WeakKeyDictionary()

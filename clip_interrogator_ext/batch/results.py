@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -68,10 +68,14 @@ class BatchResult:
 class BatchState:
     """A batch that a page or another program has asked for.
 
+    Its `name` is no secret: runs are told with it. `token` is known to whoever asked for it alone,
+    and opens it to them.
+
     `state` is "waiting", "running", "stopping", or, when it has ended, "done", "stopped" or
     "failed"; then `result` says what became of it, or `error` in a sentence why it failed.
-    `total` is the number of pictures found when it was asked for, `seconds` the time since.
-    `failures` are the first that it has met.
+    `total` is the number of pictures found when it was asked for. `seconds` is the time that it has
+    waited, and from its beginning on the time that it has taken, without the line. `failures` are
+    the first that it has met.
     """
 
     name: str
@@ -83,6 +87,7 @@ class BatchState:
     result: BatchResult | None = None
     error: str = ""
     failures: tuple[Failure, ...] = ()
+    token: str = field(default="", repr=False)
 
     @property
     def ended(self) -> bool:

@@ -10,12 +10,12 @@ import threading
 import time
 import unicodedata
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clip_interrogator_ext.batch import journal, pictures
+from clip_interrogator_ext.batch import journal, looks, pictures
 from clip_interrogator_ext.batch.files import shown, unwritable
 from clip_interrogator_ext.batch.jobs import jobs_of
 from clip_interrogator_ext.batch.outputs import FAILURES
@@ -86,7 +86,7 @@ def add(service: Service, uploads: Sequence[Upload], options: BatchOptions) -> B
                     options, input=str(folder / _PICTURES), recursive=False, existing="skip",
                     output=str(folder / _OUTPUT) + os.sep,
                 ),
-                lambda result: _end(folder, options.form, result),
+                lambda name, result: _end(folder, name, options.form, result),
             )
         except OSError as error:
             _clear(folder / _PICTURES)
@@ -107,7 +107,7 @@ def downloads(service: Service, state: BatchState) -> tuple[Path, ...]:
     folder = folder_of(service, state)
     if folder is None or not state.ended:
         return ()
-    found = (folder.parent / _DOWNLOADS).glob("*")
+    found = (folder.parent / _DOWNLOADS / state.name).glob("*")
     return tuple(sorted(found, key=lambda path: (path.name == FAILURES, path.name)))
 
 
@@ -191,12 +191,11 @@ def _sha256(upload: Upload) -> str:
 
 
 def _lay(folder: Path, files: dict[str, Path]) -> None:
-    """Copy the pictures; of an earlier batch the journal stays, which has all answers."""
+    """Copy the pictures; of an earlier batch all stays but the texts, which its journal has."""
     _clear(folder / _PICTURES)
-    _clear(folder / _DOWNLOADS)
     if (folder / _OUTPUT).is_dir():
         for path in (folder / _OUTPUT).iterdir():
-            if path.name != journal.NAME:
+            if path.name not in (journal.NAME, looks.NAME):
                 path.unlink()
     for name in (_PICTURES, _OUTPUT):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -207,20 +206,19 @@ def _lay(folder: Path, files: dict[str, Path]) -> None:
     os.utime(folder)
 
 
-def _end(folder: Path, form: str, result: BatchResult | None) -> None:
+def _end(folder: Path, name: str, form: str, result: BatchResult | None) -> None:
     """Make what can be downloaded, and take the copies of the pictures away."""
     try:
         if result is not None:
-            _pack(folder, form, result)
+            _pack(folder, folder / _DOWNLOADS / name, form, result)
     except OSError as error:
         raise unwritable(folder, error) from error
     finally:
         _clear(folder / _PICTURES)
 
 
-def _pack(folder: Path, form: str, result: BatchResult) -> None:
-    target = folder / _DOWNLOADS
-    target.mkdir(exist_ok=True)
+def _pack(folder: Path, target: Path, form: str, result: BatchResult) -> None:
+    target.mkdir(parents=True)
     if form == "txt":
         _zip(folder / _OUTPUT, target / TEXTS)
     elif result.output.is_file():
@@ -249,19 +247,26 @@ def _zip(folder: Path, target: Path) -> None:
 
 
 def _forget_old(service: Service) -> None:
-    """Remove the folders of uploads that nobody came back to."""
+    """Remove the folders of uploads that nobody came back to, and old downloads of the others."""
     oldest = time.time() - KEPT_DAYS * 24 * 60 * 60
     in_use = _in_use(service)
-    for folder in _folders(_root(service)):
-        try:
-            if folder.stat().st_mtime < oldest and folder not in in_use:
-                _clear(folder)
-        except OSError as error:
-            log.warning("%s can't be looked at (%s).", shown(folder), error)
+    for upload in _folders(_root(service)):
+        if upload in in_use:
+            continue
+        for folder in (upload, *_folders(upload / _DOWNLOADS)):
+            try:
+                if folder.exists() and folder.stat().st_mtime < oldest:
+                    shutil.rmtree(folder)
+            except OSError as error:
+                log.warning("%s is old, but can't be removed (%s).", shown(folder), error)
 
 
-def _folders(root: Path) -> Iterable[Path]:
-    return list(root.iterdir()) if root.is_dir() else []
+def _folders(root: Path) -> Sequence[Path]:
+    try:
+        return list(root.iterdir()) if root.is_dir() else ()
+    except OSError as error:
+        log.warning("%s can't be looked into (%s).", shown(root), error)
+        return ()
 
 
 def _clear(folder: Path) -> None:

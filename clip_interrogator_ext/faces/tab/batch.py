@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import shutil
@@ -33,14 +34,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FOLDER, UPLOADED = "In a folder", "Uploaded"
-_NAMES_KEPT = 8
-# The browser remembers which batches were started in it, so that a page loaded anew shows them.
-_KEEP = "(names) => { window.localStorage.setItem('cliext-batches', names); return []; }"
+_TOKENS_KEPT = 8
+# The browser remembers the tokens of the batches that were started in it, so that a page loaded
+# anew shows them.
+_KEEP = "(tokens) => { window.localStorage.setItem('cliext-batches', tokens); return []; }"
 _KEPT = "() => [window.localStorage.getItem('cliext-batches') || '', null]"
 _IDLE = elements.note(
     "No batch goes on. One that was stopped goes on where it was when it is started again, and "
     "closing this page stops none."
 )
+_OTHERS = "<div data-going-on>" + elements.note(
+    "Somebody else's batch goes on. One that you start waits in line, and closing this page stops "
+    "none."
+) + "</div>"
 
 
 class BatchTab:
@@ -207,10 +213,11 @@ class BatchTab:
         except Exception as error:
             # The page shows a sentence; whoever runs the WebUI finds the rest in the log.
             log.exception("The batch can't be started.")
-            sentence = f"Something went wrong ({type(error).__name__}: {error}); see the log."
+            told = self._service.without_paths(shown(str(error)))
+            sentence = f"Something went wrong ({type(error).__name__}: {told}); see the log."
         else:
             sentence = ""
-            mine = " ".join([*_names(mine), state.name][-_NAMES_KEPT:])
+            mine = " ".join([*_tokens(mine), state.token][-_TOKENS_KEPT:])
         note = elements.note(sentence, "error")
         yield [note, gr.update(interactive=True), mine, *self._look(mine, offered)]
 
@@ -255,7 +262,7 @@ class BatchTab:
 
     def _stop(self, states: Sequence[str], mine: str, offered: str) -> list[Any]:
         for state in self._jobs.all():
-            if state.state in states and self._is_open_to(_names(mine), state):
+            if state.state in states and self._is_open_to(_tokens(mine), state):
                 self._jobs.stop(state.name)
         return self._look(mine, offered)
 
@@ -263,34 +270,40 @@ class BatchTab:
 
     def _look(self, mine: str, offered: str) -> list[Any]:
         """Return how far the batches are that whoever asks may see, and what they have to fetch."""
-        names = _names(mine)
+        tokens = _tokens(mine)
         states = self._jobs.all()
         going_on = [
-            state for state in states if not state.ended and self._is_open_to(names, state)
+            state for state in states if not state.ended and self._is_open_to(tokens, state)
         ]
-        ended = [state for state in states if state.ended and state.name in names]
+        ended = [state for state in states if state.ended and state.token in tokens]
         # Of those that have ended, one that was stopped in the line has the least to tell.
         told_last = sorted(ended, key=lambda state: bool(state.result or state.error))
         shown_one = next(iter([*going_on, *reversed(told_last)]), None)
-        status = _IDLE if shown_one is None else self._report(shown_one)
-        listed = [
-            (state, self._title(state) if self._is_open_to(names, state) else "Somebody else's")
-            for state in states if not state.ended or state.name in names
+        others = [
+            state for state in states if not state.ended and not self._is_open_to(tokens, state)
         ]
+        status = _OTHERS if others else _IDLE
+        if shown_one is not None:
+            status = self._report(shown_one)
+        listed = [
+            (state, "Somebody else's" if state in others else self._title(state))
+            for state in states if not state.ended or state.token in tokens
+        ]
+        in_line = others or (going_on and len(listed) > 1)
         return [
             status,
-            batch_report.line(listed) if any(not state.ended for state, _ in listed) else "",
+            batch_report.line(listed) if in_line else "",
             gr.update(interactive=any(state.state == "running" for state in going_on)),
             gr.update(visible=any(state.state == "waiting" for state in going_on)),
             *self._offer(ended, offered),
         ]
 
-    def _is_open_to(self, names: Sequence[str], state: BatchState) -> bool:
-        """Say whether a batch may be looked at and stopped by whoever knows these names.
+    def _is_open_to(self, tokens: Sequence[str], state: BatchState) -> bool:
+        """Say whether a batch may be looked at and stopped by whoever has these tokens.
 
         Those are one's own, and all where whoever opens the page may do anything.
         """
-        return self._service.host.trusted or state.name in names
+        return self._service.host.trusted or state.token in tokens
 
     def _title(self, state: BatchState) -> str:
         if uploads.folder_of(self._service, state) is None:
@@ -317,15 +330,19 @@ class BatchTab:
             if files:
                 if state.name == offered:
                     return components.skip(), components.skip()
-                value = [str(self._serve(state.name, file)) for file in files]
+                value = [str(self._serve(state, file)) for file in files]
                 return gr.update(value=value, visible=True), state.name
         return gr.update(value=None, visible=False), ""
 
-    def _serve(self, name: str, file: Path) -> Path:
-        """Return a copy of a file below the temporary folder, from where every Gradio serves."""
+    def _serve(self, state: BatchState, file: Path) -> Path:
+        """Return a copy of a file below the temporary folder, from where every Gradio serves.
+
+        Gradio 3 serves it to whoever knows its path: so nothing but the token leads to it.
+        """
         if self._served is None:
             self._served = tempfile.TemporaryDirectory(prefix="cliext-")
-        copy = Path(self._served.name, name, file.name)
+        folder = hashlib.sha256(state.token.encode()).hexdigest()[:32]
+        copy = Path(self._served.name, folder, file.name)
         copy.parent.mkdir(exist_ok=True)
         return Path(shutil.copyfile(file, copy))
 
@@ -363,8 +380,8 @@ def _lines(name: str, label: str, placeholder: str) -> gr.Textbox:
     )
 
 
-def _names(kept: str | None) -> list[str]:
-    """Return the batches that a browser remembers."""
+def _tokens(kept: str | None) -> list[str]:
+    """Return the tokens of the batches that a browser remembers."""
     return (kept or "").split()
 
 

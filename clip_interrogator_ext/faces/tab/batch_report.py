@@ -61,9 +61,7 @@ def report(
 
 
 def line(states: Sequence[tuple[BatchState, str]]) -> str:
-    """Return the line of batches, each with its title, where there is more than one."""
-    if len(states) < 2:
-        return ""
+    """Return the line of batches, each with its title."""
     rows = [(title, state_in_words(state), _how_far(state)) for state, title in states]
     return elements.table(("Batch", "State", "Pictures"), rows, "Batches in line")
 
