@@ -34,6 +34,7 @@ LISTS = {
     "flavors": [
         "at night", "in the snow", "castle (1900)", "vignette", "film grain",
         *map(" ".join, itertools.product(
+            ("deep", "pale", "faint", "rich", "raw", "calm", "wild", "old", "new", "thin"),
             ("soft", "hard", "blue", "warm", "cold", "dim"), ("light", "fog", "edges", "glass"),
             ("mood", "look", "tone", "haze", "glow"),
         )),

@@ -21,8 +21,6 @@ from tests.word_encoder import WordEncoder
 if TYPE_CHECKING:
     from clip_interrogator_ext.models import open_clip
 
-pytestmark = pytest.mark.hosts
-
 WORDS = ["cat", "red", "beach", "oil", "noir"]
 
 
