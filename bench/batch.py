@@ -25,8 +25,8 @@ from statistics import median
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "tools")]
 
-import draw_pictures  # noqa: E402
-from measuring import Task, read_lines  # noqa: E402
+import draw_pictures
+from measuring import Task, read_lines
 
 SEED = 40_000  # of no training and no evaluation
 EARLY = 100  # by this picture a process has settled; growth after it would go on

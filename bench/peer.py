@@ -17,10 +17,10 @@ from clip_interrogator_ext.vocabulary.lists import load_categories, read_phrases
 
 import_torchvision()  # the peer imports open_clip by itself
 
-import torch  # noqa: E402
-from clip_interrogator import Config, Interrogator, LabelTable  # noqa: E402
-from clip_interrogator.clip_interrogator import CAPTION_MODELS  # noqa: E402
-from PIL import Image  # noqa: E402
+import torch
+from clip_interrogator import Config, Interrogator, LabelTable
+from clip_interrogator.clip_interrogator import CAPTION_MODELS
+from PIL import Image
 
 
 def main() -> None:

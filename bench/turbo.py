@@ -18,15 +18,15 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
-import draw_pictures  # noqa: E402
-import torch  # noqa: E402
+import draw_pictures
+import torch
 
-from clip_interrogator_ext.models import open_clip  # noqa: E402
-from clip_interrogator_ext.options import InterrogateOptions  # noqa: E402
-from clip_interrogator_ext.search.modes import MODES, Scene, Vocabulary  # noqa: E402
-from clip_interrogator_ext.search.scorer import Scorer  # noqa: E402
-from clip_interrogator_ext.vocabulary.lists import load_categories, positive_names  # noqa: E402
-from clip_interrogator_ext.vocabulary.tables import PhraseStore, Table, merge  # noqa: E402
+from clip_interrogator_ext.models import open_clip
+from clip_interrogator_ext.options import InterrogateOptions
+from clip_interrogator_ext.search.modes import MODES, Scene, Vocabulary
+from clip_interrogator_ext.search.scorer import Scorer
+from clip_interrogator_ext.vocabulary.lists import load_categories, positive_names
+from clip_interrogator_ext.vocabulary.tables import PhraseStore, Table, merge
 
 EVALUATION_SEED = 20_000
 
