@@ -35,7 +35,7 @@ from clip_interrogator_ext.phrases import SEPARATOR
 from clip_interrogator_ext.progress import ProgressBars
 from clip_interrogator_ext.search.chain import chain as grow
 from clip_interrogator_ext.search.modes import MODES, Scene, Vocabulary
-from clip_interrogator_ext.search.ranking import similarities, top_k
+from clip_interrogator_ext.search.ranking import nearest
 from clip_interrogator_ext.search.scorer import Scorer
 from clip_interrogator_ext.vocabulary import lists
 from clip_interrogator_ext.vocabulary.tables import PhraseStore, Table, concatenate
@@ -354,8 +354,9 @@ class LabelTable:
         reverse: bool = False,
     ) -> list[str]:
         """Return the labels nearest to the picture, nearest first, or the farthest."""
-        scores = similarities(self._vectors, image_features.reshape(-1).float().cpu())
-        return [self.labels[index] for index in top_k(-scores if reverse else scores, top_count)]
+        image = image_features.reshape(-1).float().cpu()
+        rows = nearest((self._vectors,), (-image if reverse else image,), top_count)
+        return [self.labels[row] for row in rows]
 
     def as_table(self, category: str) -> Table:
         """Return the labels as this package's own table."""

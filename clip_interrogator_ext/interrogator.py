@@ -31,7 +31,6 @@ from clip_interrogator_ext.search.modes import (
     Scene,
     Vocabulary,
 )
-from clip_interrogator_ext.search.ranking import top_k
 from clip_interrogator_ext.search.scorer import Scorer
 from clip_interrogator_ext.vocabulary.lists import Category, check_known, positive_names
 from clip_interrogator_ext.vocabulary.tables import PhraseStore, Table, merge
@@ -230,10 +229,8 @@ class Interrogator:
         answer = {}
         for name in positive_names(self.categories):
             table = self._table(name, tick)
-            scores = scorer.table(table)
-            answer[name] = tuple(
-                (table.phrases[index], float(scores[index])) for index in top_k(scores, top)
-            )
+            best = table.select(scorer.nearest(table, top))
+            answer[name] = tuple(zip(best.phrases, scorer.table(best).tolist(), strict=True))
         return Analysis(answer, time.perf_counter() - started, self.demo)
 
     def similarity(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clip_interrogator_ext.errors import Interrupted
@@ -51,6 +51,44 @@ def test_top_k_is_exact_and_ties_keep_their_order(values, k, chunk):
         ranking._CHUNK_ROWS = before
     expected = sorted(range(len(values)), key=lambda i: (-values[i], i))[:k]
     assert ranking.top_k(scores, k) == expected
+
+
+@pytest.mark.parametrize("pays", [True, False])
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2]), st.integers(0, 450), st.booleans())
+@settings(max_examples=40)
+def test_a_first_look_in_half_precision_leaves_out_none_of_the_nearest(
+    pays, seed, backbones, k, alike
+):
+    """The rows are those of the exact similarities; near ties and repeats are no exception."""
+    generator = torch.Generator().manual_seed(seed)
+    tables, images = [], []
+    for dimension in (24, 7)[:backbones]:
+        rows = torch.randn(300, dimension, generator=generator).repeat(3, 1)
+        if alike:  # as by a network of random weights
+            rows = 1 + 0.01 * rows
+        unit = torch.nn.functional.normalize(rows, dim=-1)
+        tables.append(unit.half())
+        images.append(unit[17] if alike else unit[17] * torch.sign(rows[5]))
+    exact = ranking.mean_similarities(tables, images)
+    before = ranking._MANY, ranking._half_products_pay
+    ranking._MANY, ranking._half_products_pay = 10, lambda: pays
+    try:
+        found = ranking.nearest(tables, images, k)
+    finally:
+        ranking._MANY, ranking._half_products_pay = before
+    assert len(set(found)) == len(found) == k
+    expected = exact[ranking.top_k(exact, k)]
+    assert torch.allclose(exact[found], expected, atol=3e-7, rtol=0)
+
+
+def test_half_products_are_used_only_where_they_are_exact_enough(monkeypatch):
+    """A torch that can't multiply them on the CPU, or rounds at every step, is not asked to."""
+    table, image = torch.zeros(4, 512).half(), torch.zeros(512)
+    assert ranking._half_products_pay() in (True, False)
+    monkeypatch.setattr(ranking, "_ROUNDING", 0.0)
+    assert not ranking._half_products_pay.__wrapped__()
+    monkeypatch.setattr(ranking, "_half_products_pay", lambda: pytest.fail("few rows"))
+    assert ranking.nearest((table,), (image,), 2) == [0, 1]
 
 
 def test_the_chain_adds_the_phrase_that_brings_the_text_nearest(encoder):

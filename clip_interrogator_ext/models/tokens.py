@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 # space between them are the tokens of both: no HTML entities, and no repair of encodings, which
 # only ever looks at two letters beyond ASCII side by side, or at one of "ÂÃŒœ".
 _PLAIN = re.compile(r"(?:[ -%'-~]|[ÀÁÄ-ÖØ-öø-őŔ-\u017f\u1e00-\u1eff](?![^ -~]))*")
+# Behind a comma and a space such a text leaves the cleaning of any text before it as it was: it
+# ends no entity, forbids none (as "<" does), and its letters are the same in every encoding.
+_ASCII = re.compile(r"[ -%'-;=-~]*")
 _REMEMBERED = 500_000
 
 
@@ -82,12 +85,13 @@ class TokenReader:
         of both sides are put together.
         """
         before = prefix + ","
-        if not (self.is_simple and _PLAIN.fullmatch(before) and before[0] != " "):
+        if not self.is_simple or before[0].isspace():
             return [self.ids(f"{before} {phrase}") for phrase in phrases]
+        matters = _PLAIN if _PLAIN.fullmatch(before) else _ASCII
         ids = self.ids(before)
         return [
             ids + self.ids(phrase)
-            if _PLAIN.fullmatch(phrase)
+            if matters.fullmatch(phrase)
             else self.ids(f"{before} {phrase}")
             for phrase in phrases
         ]

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from clip_interrogator_ext.errors import Interrupted
 from clip_interrogator_ext.phrases import SEPARATOR, fit_words
 from clip_interrogator_ext.search.chain import chain
-from clip_interrogator_ext.search.ranking import top_k
 from clip_interrogator_ext.search.turbo import turbo_chain
 from clip_interrogator_ext.vocabulary.tables import Table, merge
 
@@ -103,7 +102,7 @@ def caption(scene: Scene, _vocabulary: Vocabulary, options: InterrogateOptions) 
 def fast(scene: Scene, vocabulary: Vocabulary, options: InterrogateOptions) -> Draft:
     """Return the caption and the phrases nearest to the picture, each by itself."""
     table = vocabulary.whole
-    best = top_k(scene.scorer.table(table), max_flavors(options))
+    best = scene.scorer.nearest(table, max_flavors(options))
     pieces = [Piece(table.phrases[index], table.categories[index]) for index in best]
     return _fit(caption(scene, vocabulary, options), pieces, scene.scorer, options)
 
@@ -116,7 +115,7 @@ def classic(scene: Scene, vocabulary: Vocabulary, options: InterrogateOptions) -
         table = vocabulary.tables.get(category)
         if table is None:
             return []
-        best = top_k(scene.scorer.table(table), count)
+        best = scene.scorer.nearest(table, count)
         return [Piece(table.phrases[index], category) for index in best]
 
     mediums, artists = nearest("mediums", 1), nearest("artists", 1)
@@ -178,7 +177,7 @@ def negative(scene: Scene, vocabulary: Vocabulary, options: InterrogateOptions) 
     flavors = vocabulary.tables.get("flavors")
     candidates = []
     if flavors is not None:
-        candidates.append(flavors.select(top_k(away.table(flavors), options.pool_size)))
+        candidates.append(flavors.select(away.nearest(flavors, options.pool_size)))
     if vocabulary.negative is not None:
         candidates.append(vocabulary.negative)
     if not candidates:
@@ -201,7 +200,7 @@ def _search(
     quick: bool = False,
 ) -> Draft:
     table = vocabulary.whole
-    pool = table.select(top_k(scene.scorer.table(table), options.pool_size))
+    pool = table.select(scene.scorer.nearest(table, options.pool_size))
     return _grow(scene.scorer, pool, options, head, "Searching", quick=quick)
 
 

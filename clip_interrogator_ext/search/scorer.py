@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
 from clip_interrogator_ext.models.base import Tick, no_tick
-from clip_interrogator_ext.search.ranking import similarities
+from clip_interrogator_ext.search.ranking import mean, mean_similarities, nearest
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from clip_interrogator_ext.models.base import TextImageEncoder
     from clip_interrogator_ext.vocabulary.tables import Table
 
@@ -39,16 +38,15 @@ class Scorer:
 
     def table(self, table: Table) -> Tensor:
         """Return the score of each of a table's phrases: (n,)."""
-        return self._mean(
-            [
-                similarities(vectors, image)
-                for vectors, image in zip(table.vectors, self.images, strict=True)
-            ]
-        )
+        return mean_similarities(table.vectors, self.images)
+
+    def nearest(self, table: Table, k: int) -> list[int]:
+        """Return the rows of the k phrases of highest score, highest first."""
+        return nearest(table.vectors, self.images, k)
 
     def texts(self, texts: Sequence[str]) -> Tensor:
         """Return the score of each text: (n,)."""
-        return self._mean(
+        return mean(
             [
                 encoder.encode_texts(texts, self.tick, "") @ image
                 for encoder, image in zip(self.encoders, self.images, strict=True)
@@ -57,7 +55,7 @@ class Scorer:
 
     def continuations(self, prefix: str, phrases: Sequence[str]) -> Tensor:
         """Return the score of each text "prefix, phrase": (n,)."""
-        return self._mean(
+        return mean(
             [
                 encoder.encode_continuations(prefix, phrases, self.tick, "") @ image
                 for encoder, image in zip(self.encoders, self.images, strict=True)
@@ -73,7 +71,3 @@ class Scorer:
         """Return how many tokens each text "prefix, phrase" has, likewise."""
         counts = [encoder.count_continuations(prefix, phrases) for encoder in self.encoders]
         return [max(each) for each in zip(*counts, strict=True)]
-
-    @staticmethod
-    def _mean(scores: list[Tensor]) -> Tensor:
-        return scores[0] if len(scores) == 1 else torch.stack(scores).mean(dim=0)
