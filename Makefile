@@ -1,7 +1,8 @@
 # make run [IMAGE=photo.jpg]   the prompt of your picture, or of the bundled samples
 # make page [PORT=7870]        the page and its routes on this machine, with the demo models chosen
 # make test                    sets up what the tests need and runs all of them
-# make bench [BENCH=--help]    measures a batch beside clip-interrogator: docs/speed.md
+# make bench [BENCH=--small]   measures the engine beside clip-interrogator: docs/performance.md
+# make bench-batch             measures a folder of pictures beside clip-interrogator
 # make clean                   removes what these set up
 
 PYTHON ?= python3
@@ -19,7 +20,7 @@ define install
 	$(1)/bin/python -m pip install --quiet $(2)
 endef
 
-.PHONY: run page test test-newest test-hosts test-a1111 test-forge browser lint bench clean
+.PHONY: run page test test-newest test-hosts test-a1111 test-forge browser lint bench bench-batch clean
 
 run: .venv/ready
 	.venv/bin/python -m clip_interrogator_ext prompt --demo --mode $(MODE) \
@@ -50,6 +51,9 @@ lint: .venv/tools
 	.venv/bin/mypy
 
 bench: .venv/tools
+	.venv/bin/python bench/speed.py --plots docs/images/performance $(BENCH)
+
+bench-batch: .venv/tools
 	.venv/bin/python bench/batch.py $(BENCH)
 
 .venv/ready: pyproject.toml

@@ -9,29 +9,23 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import platform
-import subprocess
 import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, astuple, dataclass, fields
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "tools")]
+from measuring import MEBIBYTE, ROOT, Task, call, cores, read_lines, rounded, say, versions
+
+sys.path[:0] = [str(ROOT / "tools")]
 
 import draw_pictures
-from measuring import Task, read_lines
 
 SEED = 40_000  # of no training and no evaluation
 EARLY = 100  # by this picture a process has settled; growth after it would go on
-MEBIBYTE = 2**20
-PACKAGES = ("torch", "transformers", "open_clip_torch", "clip-interrogator")
 SIDES = ("ours", "peer")
 
 
@@ -173,17 +167,6 @@ class Bench:
         return [text.read_text(encoding="utf-8").strip() for text in texts]
 
 
-def call(arguments: list[str]) -> None:
-    """Run a program of ours with this very package, and end where it fails."""
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    environment = {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        sys.exit(f"{Path(arguments[0]).name} failed ({done.returncode}):\n{done.stderr}")
-
-
 def middle(runs: list[Figures]) -> Figures:
     """Return the median of each figure."""
     columns = ([getattr(run, field.name) for run in runs] for field in fields(Figures))
@@ -255,7 +238,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> Report:
         mode=mode,
         cores=cores(),
         threads={side: noted[side]["threads"] for side in SIDES},
-        versions={"Python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        versions=versions(),
         first_start=first_start,
         figures=figures_of_side,
         rates=rates,
@@ -303,23 +286,6 @@ def table(report: Report) -> str:
         f"{same.same_prompts} prompts, {same.same_to_the_cut} prompts up to where a budget cuts."
     )
     return "\n".join([*lines, "", counts])
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def rounded(text: str) -> float:
-    """Read a number of JSON without the places that nobody measured."""
-    return round(float(text), 3)
-
-
-def say(line: str) -> None:
-    """Tell whoever waits what goes on."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def at_least(least: int, text: str) -> int:

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
+import platform
+import re
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+MEBIBYTE = 2**20
+PACKAGES = ("torch", "transformers", "open_clip_torch", "clip-interrogator")
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,18 @@ class Meter:
         Path(path).write_text(json.dumps(notes), encoding="utf-8")
 
 
+def call(arguments: list[str]) -> str:
+    """Run a program of ours with this very package, and return what it prints."""
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(f"{Path(arguments[0]).name} failed ({done.returncode}):\n{done.stderr}")
+    return done.stdout
+
+
 def resident_bytes() -> int | None:
     """Return the memory that this process holds now; None where the system has no /proc."""
     try:
@@ -63,6 +86,44 @@ def resident_bytes() -> int | None:
     except OSError:
         return None
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def peak_bytes() -> float:
+    """Return the most memory that this process has held; nan where the system has no /proc."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        return math.nan
+    (kibibytes,) = re.findall(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE)
+    return 1024.0 * int(kibibytes)
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def rounded(text: str) -> float:
+    """Read a number of JSON without the places that nobody measured."""
+    return round(float(text), 3)
+
+
+def say(line: str) -> None:
+    """Tell whoever waits what goes on."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of all that is measured."""
+    return {"Python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+
+
+def reset_peak() -> None:
+    """Let the peak be what is held now, where the system can do that."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def read_lines(path: Path) -> list[str]:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from measuring import ROOT, say
+
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import draw_pictures
@@ -23,7 +24,7 @@ import torch
 
 from clip_interrogator_ext.models import open_clip
 from clip_interrogator_ext.options import InterrogateOptions
-from clip_interrogator_ext.search.modes import MODES, Scene, Vocabulary
+from clip_interrogator_ext.search.modes import MODES, Draft, Scene, Vocabulary
 from clip_interrogator_ext.search.scorer import Scorer
 from clip_interrogator_ext.vocabulary.lists import load_categories, positive_names
 from clip_interrogator_ext.vocabulary.tables import PhraseStore, Table, merge
@@ -61,22 +62,53 @@ class Found:
     seconds: float
 
 
+def timed(
+    scene: Scene, vocabulary: Vocabulary, options: InterrogateOptions
+) -> tuple[float, Draft]:
+    """Ask a mode about a scene, and return the seconds that it took and its draft."""
+    for encoder in scene.scorer.encoders:
+        encoder.forget()  # what was asked before shall not help
+    began = time.perf_counter()
+    draft = MODES[options.mode](scene, vocabulary, options)
+    return time.perf_counter() - began, draft
+
+
 def measure(scene: Scene, vocabulary: Vocabulary, mode: str) -> Found:
     """Ask one mode about a scene whose encoder counts."""
     (encoder,) = scene.scorer.encoders
-    encoder.texts, began = 0, time.perf_counter()
-    draft = MODES[mode](scene, vocabulary, InterrogateOptions(mode=mode))
-    seconds, texts = time.perf_counter() - began, encoder.texts
+    encoder.texts = 0
+    seconds, draft = timed(scene, vocabulary, InterrogateOptions(mode=mode))
+    texts = encoder.texts
     before, after = scene.scorer.texts([scene.caption, draft.text]).tolist()
     return Found(after - before, texts, seconds)
 
 
-def vocabulary_of(encoder: Any, store: PhraseStore) -> Vocabulary:
-    """Return the bundled word lists with the vectors of an encoder."""
+def measure_all(number: int, architecture: str | None, folder: Path) -> list[tuple[Found, Found]]:
+    """Ask `turbo` and `best` about so many pictures, and print a line for each."""
+    pairs = []
+    for scene, vocabulary in cases(number, architecture, folder):
+        turbo, best = (measure(scene, vocabulary, mode) for mode in ("turbo", "best"))
+        pairs.append((turbo, best))
+        say(
+            f"gain {turbo.gain:.4f} of {best.gain:.4f}, texts {turbo.texts} of {best.texts}, "
+            f"seconds {turbo.seconds:.2f} of {best.seconds:.2f}"
+        )
+    return pairs
+
+
+def share(pairs: list[tuple[Found, Found]], name: str) -> float:
+    """Return what `turbo` has of what `best` has, in sum."""
+    mine, theirs = (sum(getattr(pair[side], name) for pair in pairs) for side in (0, 1))
+    return mine / theirs
+
+
+def vocabulary_of(encoder: Any, store: PhraseStore, most: int) -> Vocabulary:
+    """Return the bundled word lists, long ones thinned out, with the vectors of an encoder."""
     categories = load_categories()
     tables = {}
     for name in positive_names(categories):
         phrases = categories[name].phrases
+        phrases = phrases[:: max(1, -(-len(phrases) // most))]
         vectors = store.vectors(encoder, name, phrases)
         tables[name] = Table(phrases, (name,) * len(phrases), (vectors,))
     return Vocabulary(tables, merge(list(tables.values())))
@@ -91,7 +123,8 @@ def cases(
     for seed, drawn in enumerate(draw_pictures.random_scenes(EVALUATION_SEED, number)):
         if encoder is None or architecture:
             encoder = Counting(backbone(architecture, seed))
-            vocabulary = vocabulary_of(encoder, store)
+            vocabulary = vocabulary_of(encoder, store, 2000 if architecture else 100_000)
+            encoder.count_tokens(vocabulary.whole.phrases)  # each is tokenized once, and kept
         picture = draw_pictures.draw(drawn, draw_pictures.SAMPLE_SIZE)
         image = encoder.encode_images(encoder.preprocess(picture)[None])[0]
         yield Scene(draw_pictures.caption(drawn), Scorer((encoder,), (image,))), vocabulary
@@ -124,18 +157,10 @@ def main() -> None:
         "--random", metavar="ARCHITECTURE", help="random weights: tiny, or a name such as ViT-B-32"
     )
     arguments = parser.parse_args()
-    pairs: list[tuple[Found, Found]] = []
     with tempfile.TemporaryDirectory() as folder:
-        for scene, vocabulary in cases(arguments.pictures, arguments.random, Path(folder)):
-            turbo, best = (measure(scene, vocabulary, mode) for mode in ("turbo", "best"))
-            pairs.append((turbo, best))
-            print(
-                f"gain {turbo.gain:.4f} of {best.gain:.4f}, texts {turbo.texts} of {best.texts}, "
-                f"seconds {turbo.seconds:.2f} of {best.seconds:.2f}", flush=True,
-            )
+        pairs = measure_all(arguments.pictures, arguments.random, Path(folder))
     for name in ("gain", "texts", "seconds"):
-        mine, theirs = (sum(getattr(pair[side], name) for pair in pairs) for side in (0, 1))
-        print(f"{name}: {mine / theirs:.4f} of best's")
+        print(f"{name}: {share(pairs, name):.4f} of best's")
     print(f"texts at most: {max(one.texts / other.texts for one, other in pairs):.4f} of best's")
 
 

@@ -13,10 +13,16 @@ from unittest.mock import Mock
 import pytest
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "bench"))
+sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "tools")]
 
 import batch
 import measuring
+
+if find_spec("clip_interrogator") is not None:
+    import draw_pictures
+    import pair
+    import rows
+    import speed
 
 needs_peer = pytest.mark.skipif(
     find_spec("clip_interrogator") is None, reason="the peer is installed for development"
@@ -43,7 +49,7 @@ def test_every_figure_is_there_and_can_be(done):
     assert "Traceback" not in ended.stderr
     report = json.loads((folder / "speed.json").read_text(encoding="utf-8"))
     assert (report["pictures"], report["peer_pictures"], report["mode"]) == (6, 4, "fast")
-    assert set(report["versions"]) == {"Python", *batch.PACKAGES}
+    assert set(report["versions"]) == {"Python", *measuring.PACKAGES}
     for side in batch.SIDES:
         figures = report["figures"][side]
         assert 0 < figures["start"] < figures["seconds"]
@@ -122,7 +128,7 @@ def test_the_steady_rate_counts_from_the_first_picture_of_each_pass(tmp_path, pa
 
 def test_memory_is_watched_from_one_picture_on(tmp_path):
     """What is held earlier, while networks are loaded, is not looked at."""
-    resident = [megabytes * batch.MEBIBYTE for megabytes in (900, 200, 250, 210)]
+    resident = [megabytes * measuring.MEBIBYTE for megabytes in (900, 200, 250, 210)]
     noted = {"times": [1.0, 2.0, 3.0, 4.0], "resident": resident, "ended": 5.0}
     figures = batch.Bench("fast", tmp_path, 2).figures(0.0, 4, noted)
     assert (figures.memory_early, figures.memory_end, figures.memory_most) == (200, 210, 250)
@@ -178,4 +184,96 @@ def test_prompts_are_the_same_to_the_cut(ours, theirs, same):
 def test_a_program_that_fails_ends_the_bench_with_its_words():
     """Whoever runs it sees why."""
     with pytest.raises(SystemExit, match="no_such_module"):
-        batch.call(["-c", "import no_such_module"])
+        measuring.call(["-c", "import no_such_module"])
+
+
+# --- the engine beside the peer ---
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> tuple[subprocess.CompletedProcess, Path]:
+    """A small run of the whole bench, and the folder of its files."""
+    folder = tmp_path_factory.mktemp("speed")
+    ended = subprocess.run(
+        [sys.executable, str(ROOT / "bench" / "speed.py"), "--small", "--plots",
+         str(folder / "plots"), "--json", str(folder / "speed.json")],
+        check=False, capture_output=True, text=True, cwd=folder,
+    )
+    return ended, folder
+
+
+@needs_peer
+def test_both_engines_give_the_same_answers(small):
+    """Every row agrees and has figures that can be; the times themselves are not judged here."""
+    ended, folder = small
+    assert ended.returncode == 0, ended.stderr
+    report = json.loads((folder / "speed.json").read_text(encoding="utf-8"))
+    assert len(report["rows"]) == 13
+    for row in report["rows"]:
+        assert row["agree"], row
+        assert row["ours"] > 0, row
+        assert row["peer"] is None or row["peer"] > 0, row
+        assert row["floor"] is None or 0 <= row["floor"] < row["ours"], row
+        assert row["work"] in ended.stdout
+    ratios = {row["work"]: row["ratio"] for row in report["rows"]}
+    assert sum("best, pool" in work for work in ratios) == 3
+    assert ended.stdout.splitlines()[-1] == json.dumps(report)
+
+
+@needs_peer
+def test_every_plot_is_drawn_from_its_curve(small):
+    """Points of both sides where both were asked, and an SVG with the labels as text."""
+    ended, folder = small
+    curves = json.loads((folder / "speed.json").read_text(encoding="utf-8"))["curves"]
+    assert {path.stem for path in (folder / "plots").iterdir()} == set(curves), ended.stderr
+    for name, curve in curves.items():
+        drawn = (folder / "plots" / f"{name}.svg").read_text(encoding="utf-8")
+        assert curve["across"] in drawn
+        assert curve["lines"] or curve["named"]
+        for points in curve["lines"].values():
+            assert all(y >= 0 for _, y in points)
+    assert len(curves["session-seconds"]["lines"]["ours"]) == 6
+    assert set(curves["pool-seconds"]["lines"]) == {"ours", "peer"}
+    shares = curves["modes"]["named"]
+    assert {"fast", "turbo", "best 2048", "style"} <= set(shares)
+    assert shares["best 2048"][1] > shares["caption"][1]
+
+
+@needs_peer
+def test_a_wrong_answer_is_noticed(tmp_path, monkeypatch):
+    """A fast path that goes wrong ends the bench with 1, however fast it is."""
+    picture = draw_pictures.draw(draw_pictures.random_scenes(1, 1)[0], 64)
+    both = rows.Both(pair.Task("demo", 60, tmp_path, "cpu"), picture, 1e9)
+    right = [both.best(24, 2), both.vectors(16), both.negative(16, 1), both.ranking(5000, 9)]
+    assert [row.agree for row in right] == [True] * 4
+    assert speed.verdict(right) == 0
+    encode = type(both.encoder._tower).encode
+    monkeypatch.setattr(
+        type(both.encoder._tower), "encode", lambda *given: encode(*given).roll(1, dims=0)
+    )
+    wrong = [both.best(24, 2), both.vectors(16), both.negative(16, 1)]
+    assert [row.agree for row in wrong] == [False] * 3
+    assert speed.verdict([*right, wrong[0]]) == 1
+    monkeypatch.setattr(rows.drop_in.LabelTable, "rank", lambda table, *_: table.labels[:9])
+    assert not both.ranking(5000, 9).agree
+
+
+def test_the_floor_counts_nothing_twice():
+    """By hand: a layer of 2 * 12 width**2 for each new token, less what the last layer spares."""
+    pytest.importorskip("clip_interrogator")
+    encoder = speed.turbo.backbone("tiny", 0)
+    blocks = encoder.module.transformer.resblocks
+    width = blocks[0].attn.out_proj.weight.shape[0]
+    inward, outward = 3 * width**2, 9 * width**2
+
+    def operations(tokens: int, ends: int) -> float:
+        return 2 * (tokens * ((len(blocks) - 1) * (inward + outward) + inward) + ends * outward)
+
+    count = rows.floors.encoding
+    assert count(encoder, [("", ["cat"])]) == operations(3, 1)
+    assert count(encoder, [("", ["cat", "cat"])]) == operations(3, 2)
+    assert count(encoder, [("", ["red", "cat"])]) == operations(5, 2)
+    # start, "a", "cat" and "," once; then a phrase and an end for each of two
+    first = ("a cat", ["red", "dog"])
+    assert count(encoder, [first]) == operations(8, 2)
+    assert count(encoder, [first, first]) == operations(8 + 4, 4)

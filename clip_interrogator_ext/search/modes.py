@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -228,11 +229,14 @@ def _fit(
 
     Pieces without a comma between them stay together.
     """
-    budget = token_budget(scorer, options)
-    drafts = [replace(head, pieces=tuple(pieces[:end])) for end in range(len(pieces) + 1)]
-    counts = scorer.count_tokens([draft.text for draft in drafts])
-    kept = next((end for end, count in enumerate(counts) if count > budget), len(counts)) - 1
-    kept = max(kept, 0)
+
+    def first(end: int) -> Draft:
+        return replace(head, pieces=tuple(pieces[:end]))
+
+    def tokens(end: int) -> int:
+        return scorer.count_tokens([first(end).text])[0]
+
+    kept = bisect_right(range(1, len(pieces) + 1), token_budget(scorer, options), key=tokens)
     while 0 < kept < len(pieces) and pieces[kept].glue != SEPARATOR:
         kept -= 1
-    return drafts[kept]
+    return first(kept)

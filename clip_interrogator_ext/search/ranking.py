@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 _CHUNK_ROWS = 1 << 11  # in float32 they stay in a processor's cache
-_MANY = 1 << 13  # with fewer rows a first look does not pay
+_MANY = 1 << 11  # with fewer rows a first look does not pay
 # How far the product of unit vectors in float16 can be from the exact one: the image's numbers
 # are rounded by 2**-11 of themselves, and so is the product.
 _ROUNDING = 2.0**-10
@@ -73,7 +73,7 @@ def _near_enough(tables: Sequence[Tensor], images: Sequence[Tensor], k: int) -> 
 def _half_products_pay() -> bool:
     """Say whether this torch multiplies float16 faster than it converts it, and as exactly."""
     generator = torch.Generator().manual_seed(0)
-    rows = torch.randn(_MANY + 1, 512, generator=generator)
+    rows = torch.randn((1 << 12) + 1, 512, generator=generator)
     *_, image = rows = functional.normalize(rows, dim=-1)
     table = rows.half()
 

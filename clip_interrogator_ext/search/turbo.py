@@ -27,7 +27,7 @@ _SHARE = 20  # this part of the pool is the sample of a wide step, and as many a
 _FEWEST = 8  # of either, where the pool is small
 _NARROW = 24
 _PATIENCE = 2  # a text may stay behind the best one for so many times the minimum of phrases
-_MOST = 1.1  # so many times the pool's size are tried in all; `chain` tries it at each step
+_MOST = 1.5  # so many times the pool's size are tried in all; `chain` tries it at each step
 _RIDGE = 0.3
 _LENGTHS = 13  # in tokens above the shortest phrase; longer phrases count as the longest
 

@@ -1,0 +1,46 @@
+"""Draw curves as plots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+
+mpl.use("svg")
+mpl.rcParams["svg.fonttype"] = "none"  # texts stay texts
+mpl.rcParams["svg.hashsalt"] = "cliext"  # the same curves give the same file
+
+from matplotlib import pyplot as plt
+
+if TYPE_CHECKING:
+    from growth import Curve
+
+COLORS = {"ours": "#1f6feb", "peer": "#d1570a"}
+
+
+def draw(curve: Curve, path: Path) -> None:
+    """Write a curve as SVG."""
+    figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    for name, points in curve.lines.items():
+        across, up = zip(*points, strict=True)
+        marker = "o" if len(points) < 50 else ""
+        axes.plot(across, up, marker=marker, markersize=4, label=name, color=COLORS[name])
+    for name, (x, y) in curve.named.items():
+        axes.plot([x], [y], marker="o", color=COLORS["ours"])
+        axes.annotate(name, (x, y), xytext=(6, -3), textcoords="offset points")
+    if len(curve.lines) > 1:
+        axes.legend()
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+    elif curve.named:
+        axes.set_xscale("log")
+    else:
+        axes.set_ylim(bottom=0)
+    axes.set_title(curve.title, fontsize="medium")
+    axes.set_xlabel(curve.across)
+    axes.set_ylabel(curve.of)
+    axes.grid(alpha=0.3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
