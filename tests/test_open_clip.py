@@ -34,7 +34,7 @@ from clip_interrogator_ext.host import StandaloneHost
 from clip_interrogator_ext.interrogator import Interrogator
 from clip_interrogator_ext.models import open_clip, residency, torchvision_operators
 from clip_interrogator_ext.models.captioning import import_transformers
-from clip_interrogator_ext.models.continuations import find_causal_tower, pack
+from clip_interrogator_ext.models.continuations import find_causal_tower, pack, pack_evenly
 from clip_interrogator_ext.options import InterrogateOptions, ModelOptions
 from clip_interrogator_ext.vocabulary.lists import load_categories
 from clip_interrogator_ext.vocabulary.tables import PhraseStore
@@ -765,6 +765,21 @@ def test_a_row_holds_texts_and_what_they_begin_with_once(width):
     assert [found[number] for number in range(60)] == texts
     assert sorted(number for row in rows for number in row.texts) == list(range(60))
     assert pack([], width) == []
+
+
+@pytest.mark.parametrize("width", [9, 30, 60, 500])
+def test_few_rows_are_filled_evenly(width):
+    """As many rows as before and the same texts in them, but none wider than it has to be."""
+    chooser = random.Random(width)
+    for count in (0, 1, 2, 24, 40):
+        texts = [[*chooser.choices(range(9), k=chooser.randrange(8)), 9] for _ in range(count)]
+        plain, even = pack(texts, width), pack_evenly(texts, width)
+        assert len(even) == len(plain)
+        widths = [max((len(row.ids) for row in rows), default=0) for rows in (plain, even)]
+        assert widths[1] <= widths[0] <= width
+        assert sorted(number for row in even for number in row.texts) == list(range(count))
+        if len(even) == 2 and width == 60 and count == 24:
+            assert max(len(row.ids) for row in even) < 1.5 * min(len(row.ids) for row in even)
 
 
 def test_what_was_read_of_a_text_is_read_once():

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+_FEW_ROWS = 8
+
 KeysValues = tuple[Tensor, Tensor]
 """Keys and values of one layer: (heads, positions, width of a head) each."""
 
@@ -59,6 +61,24 @@ def pack(texts: Sequence[list[int]], width: int) -> list[Row]:
         row.texts.append(number)
         row.ends.append(path[-1])
         before = text
+    return rows
+
+
+def pack_evenly(texts: Sequence[list[int]], width: int) -> list[Row]:
+    """Lay texts into rows of at most `width` tokens, the last one about as full as the others.
+
+    All rows are computed at the width of the widest, so an almost empty last row would cost as
+    much as a full one. Among many rows that hardly counts.
+    """
+    rows = pack(texts, width)
+    if not 1 < len(rows) <= _FEW_ROWS:
+        return rows
+    longest = max(map(len, texts))
+    fair = -(-sum(len(row.ids) for row in rows) // len(rows))
+    for narrower in range(max(fair, longest), width, max(1, longest // 2)):
+        even = pack(texts, narrower)
+        if len(even) == len(rows):
+            return even
     return rows
 
 

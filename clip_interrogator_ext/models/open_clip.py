@@ -27,7 +27,7 @@ from clip_interrogator_ext.models.continuations import (
     KeysValues,
     count_common,
     find_causal_tower,
-    pack,
+    pack_evenly,
 )
 from clip_interrogator_ext.models.residency import is_out_of_memory
 from clip_interrogator_ext.models.tokens import TokenReader
@@ -524,7 +524,7 @@ class OpenClip:
             most = min(most, _CPU_TOKENS)
         lengths = [len(text) for text in texts]
         width = max(*lengths, min(_ROW_TEXTS * sum(lengths) // len(texts), most))
-        rows = pack(texts, width)
+        rows = pack_evenly(texts, width)
         at_once = max(1, most // width)
         parts = []
         order: list[int] = []
