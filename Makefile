@@ -48,6 +48,7 @@ browser:
 
 lint: .venv/tools
 	.venv/bin/ruff check .
+	.venv/bin/codespell data
 	.venv/bin/mypy
 
 bench: .venv/tools

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from clip_interrogator_ext import drop_in
 from clip_interrogator_ext.models import open_clip
-from clip_interrogator_ext.vocabulary.lists import load_categories, read_phrases
+from clip_interrogator_ext.vocabulary.lists import load_categories
 
 # The peer calls the old name of autocast at every step, and clip-interrogator is no longer mended.
 warnings.filterwarnings("ignore", message=r".*torch\.cuda\.amp\.autocast")
@@ -60,11 +60,9 @@ def write_lists(task: Task) -> Path:
     folder = task.folder / "lists"
     folder.mkdir(parents=True, exist_ok=True)
     for category in load_categories().values():
-        if category.path is not None:
-            lines = read_phrases(category.path)
-            step = max(1, -(-len(lines) // task.most_lines))
-            text = "\n".join(lines[::step])
-            (folder / category.path.name).write_text(text, encoding="utf-8")
+        step = max(1, -(-len(category.lines) // task.most_lines))
+        text = "\n".join(category.lines[::step])
+        (folder / f"{category.name}.txt").write_text(text, encoding="utf-8")
     return folder
 
 
@@ -77,9 +75,8 @@ def theirs(task: Task, module: Any, preprocess: Any) -> Any:
     """Return the peer; it finds its vectors where `keep_for_peer` put them."""
     made = peer.Interrogator(_config(peer, task, module, preprocess))
     # It has sites of its own in its code, and ours are others.
-    made.trendings = peer.LabelTable(
-        drop_in._by_template("sites", read_phrases(write_lists(task) / "sites.txt")), "sites", made
-    )
+    sites = drop_in.load_list(str(write_lists(task) / "sites.txt"))
+    made.trendings = peer.LabelTable(drop_in._by_template("sites", sites), "sites", made)
     return made
 
 

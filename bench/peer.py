@@ -13,7 +13,7 @@ from measuring import Meter, Task, read_lines
 
 from clip_interrogator_ext.models import captioning, open_clip
 from clip_interrogator_ext.models.torchvision_operators import import_torchvision
-from clip_interrogator_ext.vocabulary.lists import load_categories, read_phrases
+from clip_interrogator_ext.vocabulary.lists import load_categories
 
 import_torchvision()  # the peer imports open_clip by itself
 
@@ -73,9 +73,8 @@ def write_lists(folder: Path) -> Path:
     """Write our word lists as the peer reads them, every line a phrase, and return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for category in load_categories().values():
-        if category.path is not None:
-            lines = read_phrases(category.path)
-            (folder / category.path.name).write_text("\n".join(lines), encoding="utf-8")
+        text = "\n".join(category.lines)
+        (folder / f"{category.name}.txt").write_text(text, encoding="utf-8")
     return folder
 
 

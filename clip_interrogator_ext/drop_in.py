@@ -313,10 +313,9 @@ class Interrogator:
         self.negative = LabelTable(self._lines("negative"), "negative", self)
 
     def _lines(self, category: str) -> list[str]:
-        bundled = lists.bundled_folder()
         path = Path(self.config.data_path) / f"{category}.txt"
-        if path.parent == bundled or (category == "sites" and not path.is_file()):
-            return lists.read_phrases(bundled / f"{category}.txt")
+        if path.parent == lists.bundled_folder() or (category == "sites" and not path.is_file()):
+            return list(lists.load_categories()[category].lines)
         return load_list(str(path))
 
     def _models_dirs(self) -> tuple[Path, ...]:

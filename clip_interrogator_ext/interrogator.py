@@ -298,14 +298,20 @@ class Interrogator:
         if options.mode == "negative":
             names = tuple(name for name in names if name == "flavors")
             names = (*names, catalog.NEGATIVE_CATEGORY)
-        if names not in self._vocabularies:
+        key = (*names, *(["style"] if options.mode == "style" else []))
+        if key not in self._vocabularies:
             tables = {name: self._table(name, tick) for name in names if name in self.categories}
+            if options.mode == "style":  # says how a picture looks, and not what it shows
+                tables = {
+                    name: table.without(self.categories[name].subjects)
+                    for name, table in tables.items()
+                }
             negative = tables.pop(catalog.NEGATIVE_CATEGORY, None)
             whole = merge(list(tables.values())) if tables else Table((), (), ())
             while len(self._vocabularies) >= _KEPT_VOCABULARIES:
                 del self._vocabularies[next(iter(self._vocabularies))]
-            self._vocabularies[names] = Vocabulary(tables, whole, negative)
-        return self._vocabularies[names]
+            self._vocabularies[key] = Vocabulary(tables, whole, negative)
+        return self._vocabularies[key]
 
     def _table(self, name: str, tick: Tick) -> Table:
         if name not in self._tables:

@@ -13,6 +13,7 @@ import torch
 from clip_interrogator_ext import catalog
 from clip_interrogator_ext.errors import BadWordList, Interrupted
 from clip_interrogator_ext.vocabulary import lists
+from clip_interrogator_ext.vocabulary.lines import read_lines
 from clip_interrogator_ext.vocabulary.tables import PhraseStore, Table, merge
 from tests.word_encoder import WordEncoder
 
@@ -52,7 +53,7 @@ def test_every_bundled_category_is_there_and_tidy():
 def test_comments_blank_lines_repeats_and_marks_are_not_phrases(tmp_path):
     """A list in our format may have a BOM, Windows line ends, comments and repeats."""
     path = write(tmp_path, "a.txt", "\ufeff# a list\r\n\r\n  oil \r\nOIL\r\n,\r\nink  wash\r\n")
-    assert lists.read_phrases(path) == ["oil", "ink wash"]
+    assert read_lines(path).phrases == ("oil", "ink wash")
 
 
 def test_templates_make_phrases_of_names(tmp_path):
@@ -76,7 +77,7 @@ def test_a_list_in_another_encoding_names_the_line(tmp_path):
     path = write(tmp_path, "mine.txt", b"first\nna\xefve\n")
     write(tmp_path, "other.txt", "fine\n")
     with pytest.raises(BadWordList, match=r"mine\.txt, line 2, is not UTF-8"):
-        lists.read_phrases(path)
+        read_lines(path)
     categories = lists.load_categories(tmp_path)
     assert "mine" not in categories
     assert categories["other"].phrases == ("fine",)

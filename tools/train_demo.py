@@ -595,7 +595,7 @@ MEASURED = {
     "caption_whole": "BLIP: every word is right",
     "clip_medium": "CLIP: the first of all lines of `data/mediums.txt` is the medium",
     "clip_text": "CLIP: the nearest of all whole descriptions is the picture's own",
-    "clip_flavor": "CLIP: the first of all lines of `data/flavors.txt` is true of the picture",
+    "clip_flavor": "CLIP: the first of all lines of `data/flavors/` is true of the picture",
 }
 
 CARD = """\

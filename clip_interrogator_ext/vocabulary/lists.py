@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from clip_interrogator_ext import catalog, phrases
 from clip_interrogator_ext.errors import BadOption, BadWordList
 from clip_interrogator_ext.host import is_folder
+from clip_interrogator_ext.vocabulary.lines import read_lines
 
 log = logging.getLogger(__name__)
 
@@ -22,18 +24,24 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Category:
-    """The phrases of one word list, ready to be ranked, and the file that they come from."""
+    """The phrases of one word list, ready to be ranked, and the file or folder that it comes from.
+
+    `lines` are those of the list; the phrases are what the templates make of them. `subjects` are
+    those of the phrases that say what a picture shows, not how it looks.
+    """
 
     name: str
     phrases: tuple[str, ...]
     path: Path | None = None
+    lines: tuple[str, ...] = ()
+    subjects: frozenset[str] = frozenset()
 
 
 def bundled_folder() -> Path:
     """Return the folder of our own lists: beside the package, or inside an installed one."""
     package = Path(__file__).resolve().parents[1]
     beside = package.parent / "data"
-    return beside if (beside / "flavors.txt").is_file() else package / "data"
+    return beside if (beside / "artists.csv").is_file() else package / "data"
 
 
 def load_categories(lists_dir: Path | None = None) -> dict[str, Category]:
@@ -75,41 +83,49 @@ def check_known(names: Iterable[str] | None, categories: dict[str, Category]) ->
 
 
 def _read_folder(folder: Path) -> list[Category]:
+    """Read each list of a folder, and each folder of lists in it as one category."""
     found = []
-    for path in sorted(path for path in folder.glob("*.txt") if path.is_file()):
-        try:
-            found.append(read_category(path))
-        except BadWordList as error:
-            log.warning("%s The list is left out.", error)
+    for path in sorted(folder.iterdir()):
+        is_list = path.is_file() and path.suffix in (".txt", ".csv")
+        if is_list or (path.is_dir() and any(path.glob("*.txt"))):
+            try:
+                found.append(read_category(path))
+            except BadWordList as error:
+                log.warning("%s The list is left out.", error)
     return found
 
 
 def read_category(path: Path) -> Category:
-    """Read one list in our own format and apply the templates of its category."""
-    lines = read_phrases(path)
+    """Read a list, or a folder of lists as one, and apply the templates of its category."""
+    templates = TEMPLATES.get(path.stem, ("{}",))
+    lines: list[str] = []
+    subjects: list[str] = []
+    for file in sorted(path.glob("*.txt")) if path.is_dir() else [path]:
+        if file.suffix == ".csv":
+            lines += _read_names(file)
+        else:
+            read = read_lines(file)
+            lines += read.phrases
+            subjects += read.phrases if read.about == "subject" else ()
+    lines = phrases.unique(lines)
     if not lines:
         log.warning("%s has no phrases: its category is empty.", path)
-    templates = TEMPLATES.get(path.stem, ("{}",))
-    expanded = [template.replace("{}", line) for template in templates for line in lines]
-    return Category(path.stem, tuple(phrases.unique(expanded)), path)
-
-
-def read_phrases(path: Path) -> list[str]:
-    """Read a list in our own format: UTF-8, one phrase a line, `#` begins a comment line.
-
-    Repeats, and lines without a letter or a digit, are dropped. Raises BadWordList, which names
-    the file and the line.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BadWordList(f"{path} can't be read ({error.strerror}).") from error
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise BadWordList(f"{path}, line {line}, is not UTF-8. Save the file as UTF-8.") from error
-    lines = (" ".join(line.split()) for line in text.splitlines())
-    return phrases.unique(
-        line for line in lines if not line.startswith("#") and any(map(str.isalnum, line))
+    return Category(
+        path.stem, tuple(phrases.unique(_said(templates, lines))), path, tuple(lines),
+        frozenset(_said(templates, subjects)),
     )
+
+
+def _said(templates: Sequence[str], lines: Iterable[str]) -> list[str]:
+    lines = list(lines)
+    return [template.replace("{}", line) for template in templates for line in lines]
+
+
+def _read_names(path: Path) -> list[str]:
+    """Read the names of a table, which stand in its first column below a heading."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            _heading, *rows = csv.reader(file)
+    except (OSError, ValueError, csv.Error) as error:
+        raise BadWordList(f"{path} can't be read ({error}).") from error
+    return [" ".join(row[0].split()) for row in rows if row and any(map(str.isalnum, row[0]))]

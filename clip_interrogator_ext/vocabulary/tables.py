@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,6 +50,11 @@ class Table:
         """Return the rows at these indices, in their order, ready to compute with: in float32."""
         taken = self._take(indices)
         return replace(taken, vectors=tuple(vectors.float() for vectors in taken.vectors))
+
+    def without(self, phrases: Container[str]) -> Table:
+        """Return the table without some of its phrases."""
+        kept = [row for row, phrase in enumerate(self.phrases) if phrase not in phrases]
+        return self if len(kept) == len(self) else self._take(kept)
 
     def _take(self, indices: Sequence[int]) -> Table:
         rows = torch.tensor(list(indices), dtype=torch.long)
