@@ -32,7 +32,7 @@ from clip_interrogator_ext.search.modes import (
     Vocabulary,
 )
 from clip_interrogator_ext.search.scorer import Scorer
-from clip_interrogator_ext.vocabulary.lists import Category, check_known, positive_names
+from clip_interrogator_ext.vocabulary.lists import Category, check_known, choose, positive_names
 from clip_interrogator_ext.vocabulary.tables import PhraseStore, Table, merge
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Interrogator:
         self._residency = Residency(self._device, host, low_memory=models.low_memory)
         self._captioner: Captioner | None = None
         self._tables: dict[str, Table] = {}
-        self._vocabularies: dict[tuple[str, ...], Vocabulary] = {}
+        self._vocabularies: dict[tuple[object, ...], Vocabulary] = {}
         self._at_once = models.chunk_size  # pictures in one forward pass
         with memory_errors():
             self.encoders: tuple[OpenClip, ...] = tuple(
@@ -292,20 +292,21 @@ class Interrogator:
         """Return the tables that a mode needs; those of the same categories are made once."""
         if options.mode == "caption":
             return Vocabulary({}, Table((), (), ()))
-        names = positive_names(self.categories)
-        if options.categories is not None:
-            names = tuple(name for name in names if name in options.categories)
+        chosen = choose(options.categories, self.categories)
         if options.mode == "negative":
-            names = tuple(name for name in names if name == "flavors")
-            names = (*names, catalog.NEGATIVE_CATEGORY)
-        key = (*names, *(["style"] if options.mode == "style" else []))
+            chosen = {name: chosen[name] for name in chosen if name == "flavors"}
+            if catalog.NEGATIVE_CATEGORY in self.categories:
+                chosen[catalog.NEGATIVE_CATEGORY] = None
+        key = (options.mode == "style", *chosen.items())
         if key not in self._vocabularies:
-            tables = {name: self._table(name, tick) for name in names if name in self.categories}
-            if options.mode == "style":  # says how a picture looks, and not what it shows
-                tables = {
-                    name: table.without(self.categories[name].subjects)
-                    for name, table in tables.items()
-                }
+            tables = {}
+            for name, phrases in chosen.items():
+                tables[name] = self._table(name, tick)
+                if phrases is not None:
+                    tables[name] = tables[name].where(phrases.__contains__)
+                if options.mode == "style":  # says how a picture looks, and not what it shows
+                    shown = self.categories[name].subjects
+                    tables[name] = tables[name].where(lambda one, shown=shown: one not in shown)
             negative = tables.pop(catalog.NEGATIVE_CATEGORY, None)
             whole = merge(list(tables.values())) if tables else Table((), (), ())
             while len(self._vocabularies) >= _KEPT_VOCABULARIES:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 
 from clip_interrogator_ext import catalog, phrases
@@ -26,14 +27,16 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 class Category:
     """The phrases of one word list, ready to be ranked, and the file or folder that it comes from.
 
-    `lines` are those of the list; the phrases are what the templates make of them. `subjects` are
-    those of the phrases that say what a picture shows, not how it looks.
+    `lines` are those of the list; the phrases are what the templates make of them. Each of the
+    `parts` holds some of the phrases: a theme of the flavors, or the artists of a trade, an era,
+    living or not. `subjects` say what a picture shows, not how it looks.
     """
 
     name: str
     phrases: tuple[str, ...]
     path: Path | None = None
     lines: tuple[str, ...] = ()
+    parts: Mapping[str, frozenset[str]] = field(default_factory=dict)
     subjects: frozenset[str] = frozenset()
 
 
@@ -50,7 +53,7 @@ def load_categories(lists_dir: Path | None = None) -> dict[str, Category]:
     A file of the user's replaces the category of its name, or adds one. A file that can't be
     read is reported and left out. Raises BadWordList where the folder itself can't be used.
     """
-    categories = {category.name: category for category in _read_folder(bundled_folder())}
+    categories = dict(_bundled())
     if not categories:
         raise BadWordList(f"The bundled word lists are missing from {bundled_folder()}. Reinstall.")
     if lists_dir is not None:
@@ -63,6 +66,11 @@ def load_categories(lists_dir: Path | None = None) -> dict[str, Category]:
     return categories
 
 
+@cache
+def _bundled() -> Mapping[str, Category]:
+    return {category.name: category for category in _read_folder(bundled_folder())}
+
+
 def positive_names(categories: dict[str, Category]) -> tuple[str, ...]:
     """Return the positive categories in the order in which they are merged: the user's last."""
     known = [name for name in catalog.CATEGORIES if name in categories]
@@ -70,15 +78,43 @@ def positive_names(categories: dict[str, Category]) -> tuple[str, ...]:
     return (*known, *own)
 
 
+def choose(
+    names: Sequence[str] | None, categories: dict[str, Category]
+) -> dict[str, frozenset[str] | None]:
+    """Return the positive categories that are named, in the order in which they are merged.
+
+    A name is a category's, or "category/part"; of a category with None all phrases are meant,
+    otherwise those of its named parts. Without names all categories are.
+    """
+    chosen: dict[str, frozenset[str] | None] = {}
+    for whole in positive_names(categories):
+        parts = [name.partition("/")[2] for name in names or (whole,)
+                 if name.partition("/")[0] == whole]
+        if "" in parts:
+            chosen[whole] = None
+        elif parts:
+            chosen[whole] = frozenset().union(*(categories[whole].parts[part] for part in parts))
+    return chosen
+
+
 def check_known(names: Iterable[str] | None, categories: dict[str, Category]) -> None:
-    """Raise BadOption where one of the names is not that of a positive category."""
+    """Raise BadOption where one of the names is not that of a positive category or its part."""
     known = positive_names(categories)
     for name in names or ():
-        if name not in known:
+        whole, slash, rest = name.partition("/")
+        if whole not in known:
             raise BadOption(
                 "categories",
                 f"There is no category {name!r}; there are {', '.join(known)}."
                 + catalog.did_you_mean(catalog.nearest(name, known)),
+            )
+        parts = categories[whole].parts
+        if slash and rest not in parts:
+            raise BadOption(
+                "categories",
+                f"The category {whole} has no part {rest!r}"
+                + (f"; it has {', '.join(parts)}." if parts else "; it has none.")
+                + catalog.did_you_mean(catalog.nearest(rest, tuple(parts))),
             )
 
 
@@ -97,35 +133,52 @@ def _read_folder(folder: Path) -> list[Category]:
 
 def read_category(path: Path) -> Category:
     """Read a list, or a folder of lists as one, and apply the templates of its category."""
-    templates = TEMPLATES.get(path.stem, ("{}",))
     lines: list[str] = []
+    parts: dict[str, list[str]] = {}
     subjects: list[str] = []
     for file in sorted(path.glob("*.txt")) if path.is_dir() else [path]:
         if file.suffix == ".csv":
-            lines += _read_names(file)
-        else:
-            read = read_lines(file)
-            lines += read.phrases
-            subjects += read.phrases if read.about == "subject" else ()
+            lines += _read_table(file, parts)
+            continue
+        read = read_lines(file)
+        lines += read.phrases
+        subjects += read.phrases if read.about == "subject" else ()
+        if path.is_dir():
+            parts[file.stem] = list(read.phrases)
     lines = phrases.unique(lines)
     if not lines:
         log.warning("%s has no phrases: its category is empty.", path)
+    said = partial(_said, TEMPLATES.get(path.stem, ("{}",)))
     return Category(
-        path.stem, tuple(phrases.unique(_said(templates, lines))), path, tuple(lines),
-        frozenset(_said(templates, subjects)),
+        path.stem, tuple(phrases.unique(said(lines))), path, tuple(lines),
+        {name: frozenset(said(some)) for name, some in sorted(parts.items())},
+        frozenset(said(subjects)),
     )
 
 
-def _said(templates: Sequence[str], lines: Iterable[str]) -> list[str]:
-    lines = list(lines)
+def _said(templates: Sequence[str], lines: Sequence[str]) -> list[str]:
     return [template.replace("{}", line) for template in templates for line in lines]
 
 
-def _read_names(path: Path) -> list[str]:
-    """Read the names of a table, which stand in its first column below a heading."""
+def _read_table(path: Path, parts: dict[str, list[str]]) -> list[str]:
+    """Read a table: phrases in the first column, in the others what they are, `;` between several.
+
+    What a phrase is names the parts that it is in; "yes" and "no" stand for the column's heading
+    and its opposite.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            _heading, *rows = csv.reader(file)
+            headings, *rows = csv.reader(file)
     except (OSError, ValueError, csv.Error) as error:
         raise BadWordList(f"{path} can't be read ({error}).") from error
-    return [" ".join(row[0].split()) for row in rows if row and any(map(str.isalnum, row[0]))]
+    lines = []
+    for row in rows:
+        phrase = " ".join(row[0].split()) if row else ""
+        if not any(map(str.isalnum, phrase)):
+            continue
+        lines.append(phrase)
+        for heading, cell in zip(headings[1:], row[1:], strict=False):
+            for value in filter(None, map(str.strip, cell.split(";"))):
+                named = {"yes": heading, "no": f"not {heading}"}.get(value, value)
+                parts.setdefault(named, []).append(phrase)
+    return lines

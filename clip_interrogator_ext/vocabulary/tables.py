@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,9 +51,9 @@ class Table:
         taken = self._take(indices)
         return replace(taken, vectors=tuple(vectors.float() for vectors in taken.vectors))
 
-    def without(self, phrases: Container[str]) -> Table:
-        """Return the table without some of its phrases."""
-        kept = [row for row, phrase in enumerate(self.phrases) if phrase not in phrases]
+    def where(self, wanted: Callable[[str], bool]) -> Table:
+        """Return the table with those of its phrases that are wanted."""
+        kept = [row for row, phrase in enumerate(self.phrases) if wanted(phrase)]
         return self if len(kept) == len(self) else self._take(kept)
 
     def _take(self, indices: Sequence[int]) -> Table:
