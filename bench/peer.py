@@ -19,7 +19,7 @@ import_torchvision()  # the peer imports open_clip by itself
 
 import torch
 from clip_interrogator import Config, Interrogator, LabelTable
-from clip_interrogator.clip_interrogator import CAPTION_MODELS
+from clip_interrogator.clip_interrogator import CAPTION_MODELS, _prompt_at_max_len  # noqa: F401 - rows.py asks it
 from PIL import Image
 
 

@@ -39,7 +39,7 @@ def draw(curve: Curve, path: Path) -> None:
         axes.set_ylim(bottom=0)
     axes.set_title(curve.title, fontsize="medium")
     axes.set_xlabel(curve.across)
-    axes.set_ylabel(curve.of)
+    axes.set_ylabel(curve.up)
     axes.grid(alpha=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None})
