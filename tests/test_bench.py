@@ -210,8 +210,8 @@ def test_both_engines_give_the_same_answers(tmp_path):
     code, report = run_small("speed.py", tmp_path, "--json", str(tmp_path / "speed.json"))
     assert report == json.loads((tmp_path / "speed.json").read_text(encoding="utf-8"))
     assert code == 0
-    assert [row["work"].split(":")[0] for row in report["rows"]].count("demo") == 6
-    assert len(report["rows"]) == 13
+    assert [row["work"].split(":")[0] for row in report["rows"]].count("demo") == 7
+    assert len(report["rows"]) == 14
     for row in report["rows"]:
         assert row["agree"], row
         assert row["ours"] > 0, row
