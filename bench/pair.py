@@ -43,6 +43,10 @@ class Setup:
         """The folder of both programs' vectors."""
         return self.folder / self.architecture
 
+    def lists(self) -> Path:
+        """Write the word lists, and return their folder."""
+        return write_lists(self.folder / "lists", self.most_lines)
+
 
 def network(setup: Setup) -> tuple[Any, Any]:
     """Return the module and the transform of pictures; weights are random unless it is the demo.
@@ -59,16 +63,14 @@ def network(setup: Setup) -> tuple[Any, Any]:
     return model.to(device), open_clip.preprocess_of(model, {})
 
 
-def write_lists(setup: Setup) -> Path:
+def write_lists(folder: Path, most_lines: int = 1_000_000) -> Path:
     """Write our word lists as the peer reads them, long ones thinned out, and return the folder."""
-    folder = setup.folder / "lists"
     folder.mkdir(parents=True, exist_ok=True)
     for category in load_categories().values():
         if category.path is not None:
             lines = read_phrases(category.path)
-            step = max(1, -(-len(lines) // setup.most_lines))
-            text = "\n".join(lines[::step])
-            (folder / category.path.name).write_text(text, encoding="utf-8")
+            step = max(1, -(-len(lines) // most_lines))
+            (folder / category.path.name).write_text("\n".join(lines[::step]), encoding="utf-8")
     return folder
 
 
@@ -84,7 +86,7 @@ def theirs(setup: Setup, module: Any, preprocess: Any) -> Any:
     made = peer.Interrogator(_config(peer, setup, module, preprocess))
     # It has sites of its own in its code, and ours are others.
     made.trendings = peer.LabelTable(
-        drop_in._by_template("sites", read_phrases(write_lists(setup) / "sites.txt")), "sites", made
+        drop_in._by_template("sites", read_phrases(setup.lists() / "sites.txt")), "sites", made
     )
     return made
 
@@ -107,7 +109,7 @@ def _config(program: Any, setup: Setup, module: Any, preprocess: Any) -> Any:
     """Return a program's settings: its own, but that each of its rankings is exact."""
     config = program.Config(
         caption_model_name=None, clip_model_name=setup.name, quiet=True, download_cache=False,
-        cache_path=str(setup.cache), data_path=str(write_lists(setup)), device=setup.device,
+        cache_path=str(setup.cache), data_path=str(setup.lists()), device=setup.device,
         chunk_size=1_000_000,
     )
     config.clip_model, config.clip_preprocess = module, preprocess

@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 
 from measuring import Meter, Task, read_lines
+from pair import write_lists
 
 from clip_interrogator_ext.models import captioning, open_clip
 from clip_interrogator_ext.models.torchvision_operators import import_torchvision
-from clip_interrogator_ext.vocabulary.lists import load_categories, read_phrases
+from clip_interrogator_ext.vocabulary.lists import load_categories
 
 import_torchvision()  # the peer imports open_clip by itself
 
@@ -67,16 +68,6 @@ def make(cache: Path) -> Interrogator:
     # It has sites of its own in its code, and ours are others.
     peer.trendings = LabelTable(list(load_categories()["sites"].phrases), "sites", peer)
     return peer
-
-
-def write_lists(folder: Path) -> Path:
-    """Write our word lists as the peer reads them, every line a phrase, and return the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for category in load_categories().values():
-        if category.path is not None:
-            lines = read_phrases(category.path)
-            (folder / category.path.name).write_text("\n".join(lines), encoding="utf-8")
-    return folder
 
 
 if __name__ == "__main__":
