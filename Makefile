@@ -1,7 +1,8 @@
 # make run [IMAGE=photo.jpg]   the prompt of your picture, or of the bundled samples
 # make page [PORT=7870]        the page and its routes on this machine, with the demo models chosen
 # make test                    sets up what the tests need and runs all of them
-# make bench [BENCH=--small]   measures the engine beside clip-interrogator: docs/performance.md
+# make bench [BENCH=--small]   measures the engine beside clip-interrogator, and draws how its cost
+#                              grows: docs/performance.md
 # make bench-batch             measures a folder of pictures beside clip-interrogator
 # make clean                   removes what these set up
 
@@ -52,7 +53,8 @@ lint: .venv/tools
 	.venv/bin/mypy
 
 bench: .venv/tools
-	.venv/bin/python bench/speed.py --plots docs/images/performance $(BENCH)
+	.venv/bin/python bench/speed.py $(BENCH)
+	.venv/bin/python bench/growth.py $(filter --small,$(BENCH))
 
 bench-batch: .venv/tools
 	.venv/bin/python bench/batch.py $(BENCH)

@@ -1,4 +1,4 @@
-"""Say what the arithmetic alone costs on this machine: what no program of this kind goes below."""
+"""Say what the arithmetic alone costs on this machine, at the rate of a large product."""
 
 from __future__ import annotations
 
@@ -24,10 +24,7 @@ def matrix_rate(device: str) -> float:
 
 
 def reading(table: torch.Tensor) -> float:
-    """Return the seconds that it takes to read as many bytes as a table has, as a copy of a half.
-
-    A copy reads its source and writes as much again.
-    """
+    """Return the seconds that it takes to copy half of a table, which moves all of its bytes."""
     half = table[: len(table) // 2]
     target = torch.empty_like(half)
     times = []

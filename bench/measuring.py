@@ -1,8 +1,7 @@
-"""What the process of either side is given to do, and what it notes while it does it."""
+"""Run programs, and tell time, memory, versions and what else every bench needs."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
@@ -106,8 +105,8 @@ def cores() -> int:
 
 
 def rounded(text: str) -> float:
-    """Read a number of JSON without the places that nobody measured."""
-    return round(float(text), 3)
+    """Read a number of JSON without the digits that nobody measured."""
+    return float(f"{float(text):.4g}")
 
 
 def say(line: str) -> None:
@@ -118,12 +117,6 @@ def say(line: str) -> None:
 def versions() -> dict[str, str]:
     """Return the versions of all that is measured."""
     return {"Python": platform.python_version()} | {name: version(name) for name in PACKAGES}
-
-
-def reset_peak() -> None:
-    """Let the peak be what is held now, where the system can do that."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def read_lines(path: Path) -> list[str]:

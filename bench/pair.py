@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import peer
 import torch
 from safetensors.numpy import save_file
 
 from clip_interrogator_ext import drop_in
 from clip_interrogator_ext.models import open_clip
+from clip_interrogator_ext.models.residency import dtype_for
 from clip_interrogator_ext.vocabulary.lists import load_categories
 
 # The peer calls the old name of autocast at every step, and clip-interrogator is no longer mended.
@@ -25,7 +25,7 @@ TABLES = ("artists", "flavors", "mediums", "movements", "trendings", "negative")
 
 
 @dataclass(frozen=True)
-class Task:
+class Setup:
     """A network by its architecture, or "demo"; how long lists may be; and where it all lies."""
 
     architecture: str
@@ -43,44 +43,53 @@ class Task:
         """The folder of both programs' vectors."""
         return self.folder / self.architecture
 
+    def lists(self) -> Path:
+        """Write the word lists, and return their folder."""
+        return write_lists(self.folder / "lists", self.most_lines)
 
-def network(task: Task) -> tuple[Any, Any]:
-    """Return the module and the transform of pictures; weights are random unless it is the demo."""
-    device = torch.device(task.device)
-    if task.architecture == "demo":
-        loaded = open_clip.load("demo", device=device, dtype=torch.float32)
+
+def network(setup: Setup) -> tuple[Any, Any]:
+    """Return the module and the transform of pictures; weights are random unless it is the demo.
+
+    The precision is the one that both programs choose on the device.
+    """
+    device = torch.device(setup.device)
+    dtype = dtype_for(device)
+    if setup.architecture == "demo":
+        loaded = open_clip.load("demo", device=device, dtype=dtype)
         return loaded.module, loaded.preprocess
     torch.manual_seed(0)
-    model = open_clip.build(open_clip.plan_architecture(task.architecture).config).eval()
+    model = open_clip.build(open_clip.plan_architecture(setup.architecture).config, dtype)
     return model.to(device), open_clip.preprocess_of(model, {})
 
 
-def write_lists(task: Task) -> Path:
+def write_lists(folder: Path, most_lines: int = 1_000_000) -> Path:
     """Write our word lists as the peer reads them, long ones thinned out, and return the folder."""
-    folder = task.folder / "lists"
     folder.mkdir(parents=True, exist_ok=True)
     for category in load_categories().values():
-        step = max(1, -(-len(category.lines) // task.most_lines))
+        step = max(1, -(-len(category.lines) // most_lines))
         text = "\n".join(category.lines[::step])
         (folder / f"{category.name}.txt").write_text(text, encoding="utf-8")
     return folder
 
 
-def ours(task: Task, module: Any, preprocess: Any) -> drop_in.Interrogator:
+def ours(setup: Setup, module: Any, preprocess: Any) -> drop_in.Interrogator:
     """Return our engine under the peer's names; it computes and keeps its vectors."""
-    return drop_in.Interrogator(_config(drop_in, task, module, preprocess))
+    return drop_in.Interrogator(_config(drop_in, setup, module, preprocess))
 
 
-def theirs(task: Task, module: Any, preprocess: Any) -> Any:
+def theirs(setup: Setup, module: Any, preprocess: Any) -> Any:
     """Return the peer; it finds its vectors where `keep_for_peer` put them."""
-    made = peer.Interrogator(_config(peer, task, module, preprocess))
+    import peer  # a process that measures ours alone does not pay for it
+
+    made = peer.Interrogator(_config(peer, setup, module, preprocess))
     # It has sites of its own in its code, and ours are others.
-    sites = drop_in.load_list(str(write_lists(task) / "sites.txt"))
+    sites = drop_in.load_list(str(setup.lists() / "sites.txt"))
     made.trendings = peer.LabelTable(drop_in._by_template("sites", sites), "sites", made)
     return made
 
 
-def keep_for_peer(task: Task, made: drop_in.Interrogator) -> None:
+def keep_for_peer(setup: Setup, made: drop_in.Interrogator) -> None:
     """Write the vectors that ours has as the peer keeps its own."""
     for name in TABLES:
         table = getattr(made, name)
@@ -90,15 +99,15 @@ def keep_for_peer(task: Task, made: drop_in.Interrogator) -> None:
         kept_as = "sites" if name == "trendings" else name
         save_file(
             {"embeds": vectors.numpy(), "hash": hashed.numpy()},
-            task.cache / f"{task.name.replace('/', '_')}_{kept_as}.safetensors",
+            setup.cache / f"{setup.name.replace('/', '_')}_{kept_as}.safetensors",
         )
 
 
-def _config(program: Any, task: Task, module: Any, preprocess: Any) -> Any:
+def _config(program: Any, setup: Setup, module: Any, preprocess: Any) -> Any:
     """Return a program's settings: its own, but that each of its rankings is exact."""
     config = program.Config(
-        caption_model_name=None, clip_model_name=task.name, quiet=True, download_cache=False,
-        cache_path=str(task.cache), data_path=str(write_lists(task)), device=task.device,
+        caption_model_name=None, clip_model_name=setup.name, quiet=True, download_cache=False,
+        cache_path=str(setup.cache), data_path=str(setup.lists()), device=setup.device,
         chunk_size=1_000_000,
     )
     config.clip_model, config.clip_preprocess = module, preprocess

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pair
+import torch
 from measuring import ROOT, peak_bytes
 
 sys.path.append(str(ROOT / "tools"))
@@ -14,16 +15,17 @@ import draw_pictures
 
 
 def main() -> None:
-    """Read the side and what `pair` needs from the command line."""
+    """Read the side, what `pair` needs, and the pool from the command line."""
     side, architecture, most_lines, folder, device, pool = sys.argv[1:]
-    task = pair.Task(architecture, int(most_lines), Path(folder), device)
-    module, preprocess = pair.network(task)
-    program = (pair.ours if side == "ours" else pair.theirs)(task, module, preprocess)
+    setup = pair.Setup(architecture, int(most_lines), Path(folder), device)
+    module, preprocess = pair.network(setup)
+    program = (pair.ours if side == "ours" else pair.theirs)(setup, module, preprocess)
     program.config.flavor_intermediate_count = int(pool)
     (drawn,) = draw_pictures.random_scenes(0, 1)
     picture = draw_pictures.draw(drawn, draw_pictures.SAMPLE_SIZE)
     text = program.interrogate(picture, 1, 1, caption=pair.CAPTION)
-    print(peak_bytes() / 2**20)
+    on_device = torch.cuda.max_memory_allocated() if device.startswith("cuda") else None
+    print((peak_bytes() if on_device is None else on_device) / 2**20)
     print(text)
 
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from measuring import Meter, Task, read_lines
+from pair import write_lists
 
 from clip_interrogator_ext.models import captioning, open_clip
 from clip_interrogator_ext.models.torchvision_operators import import_torchvision
@@ -19,7 +20,7 @@ import_torchvision()  # the peer imports open_clip by itself
 
 import torch
 from clip_interrogator import Config, Interrogator, LabelTable
-from clip_interrogator.clip_interrogator import CAPTION_MODELS
+from clip_interrogator.clip_interrogator import CAPTION_MODELS, _prompt_at_max_len  # noqa: F401 - rows.py asks it
 from PIL import Image
 
 
@@ -67,15 +68,6 @@ def make(cache: Path) -> Interrogator:
     # It has sites of its own in its code, and ours are others.
     peer.trendings = LabelTable(list(load_categories()["sites"].phrases), "sites", peer)
     return peer
-
-
-def write_lists(folder: Path) -> Path:
-    """Write our word lists as the peer reads them, every line a phrase, and return the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for category in load_categories().values():
-        text = "\n".join(category.lines)
-        (folder / f"{category.name}.txt").write_text(text, encoding="utf-8")
-    return folder
 
 
 if __name__ == "__main__":

@@ -26,20 +26,23 @@ def draw(curve: Curve, path: Path) -> None:
         across, up = zip(*points, strict=True)
         marker = "o" if len(points) < 50 else ""
         axes.plot(across, up, marker=marker, markersize=4, label=name, color=COLORS[name])
-    for name, (x, y) in curve.named.items():
-        axes.plot([x], [y], marker="o", color=COLORS["ours"])
-        axes.annotate(name, (x, y), xytext=(6, -3), textcoords="offset points")
+    for marker, (name, (x, y)) in zip("osD^v<>PX*", curve.named.items(), strict=False):
+        axes.plot([x], [y], marker=marker, linestyle="", label=name)
     if len(curve.lines) > 1:
         axes.legend()
         axes.set_xscale("log")
         axes.set_yscale("log")
+        asked = [across for across, _ in curve.lines["ours"]]
+        axes.set_xticks(asked, [f"{number:,}" for number in asked])
+        axes.set_xticks([], minor=True)
     elif curve.named:
         axes.set_xscale("log")
+        figure.legend(loc="outside right center")
     else:
         axes.set_ylim(bottom=0)
     axes.set_title(curve.title, fontsize="medium")
     axes.set_xlabel(curve.across)
-    axes.set_ylabel(curve.of)
+    axes.set_ylabel(curve.up)
     axes.grid(alpha=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,13 +15,12 @@ import floors
 import numpy as np
 import pair
 import torch
-from measuring import ROOT, call
-from peer import LabelTable
+from measuring import ROOT, call, say
+from peer import LabelTable, _prompt_at_max_len
 
 from clip_interrogator_ext import drop_in
-from clip_interrogator_ext.search.ranking import similarities
 
-NEAR_TIE = 2e-6  # similarities closer than this may change places
+NEAR_TIE = {torch.float32: 2e-6, torch.float16: 2e-3}  # similarities this close may change places
 STARTS = {
     "import clip_interrogator_ext": "import clip_interrogator_ext",
     "python -m clip_interrogator_ext --help": """
@@ -58,10 +57,11 @@ SMALL = Sizes(
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; `ours` and `peer` are in `unit`, of which less is better.
+    """One line of the table; `ours` and `peer` are in `unit`.
 
     `peer` is None where it has nothing of the kind; `goal` is the ratio, or else the most that is
-    wanted. `floor` is what the multiplications alone would take on this machine.
+    wanted. `floor` is what the work would take at the rate of a large matrix product, or of a
+    copy where nothing but reading counts.
     """
 
     work: str
@@ -94,27 +94,34 @@ def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - began, answer
 
 
-def middle(work: Callable[[], Any], times: int = 9) -> tuple[float, Any]:
+def median_of(
+    work: Callable[[], Any], times: int = 9, before: Callable[[], Any] = lambda: None
+) -> tuple[float, Any]:
     """Return the median of how long work took, after once without a look at the clock."""
     answer = work()
-    return statistics.median(seconds(work)[0] for _ in range(times)), answer
+    taken = []
+    for _ in range(times):
+        before()
+        taken.append(seconds(work)[0])
+    return statistics.median(taken), answer
 
 
-def rows(sizes: Sizes, folder: Path, device: str, picture: Any) -> Iterator[Row]:
+def measure(sizes: Sizes, folder: Path, device: str, picture: Any) -> Iterator[Row]:
     """Measure and give one row after the other."""
     rate = floors.matrix_rate(device)
     for architecture, flavors in sizes.backbones:
-        task = pair.Task(architecture, sizes.most_lines, folder, device)
-        both = Both(task, picture, rate)
+        setup = pair.Setup(architecture, sizes.most_lines, folder, device)
+        both = Both(setup, picture, rate)
         yield both.vectors(sizes.encoded)
         for pool in sizes.pools:
             yield both.best(pool, flavors)
         if architecture == sizes.backbones[0][0]:
             yield both.negative(sizes.negative_pool, sizes.flavors)
-            yield both.fast()
+            for known in (True, False):
+                yield both.fast(tokens_known=known)
             for k in (32, max(sizes.pools)):
                 yield both.ranking(sizes.ranked, k)
-            yield peak_memory(task, max(sizes.pools))
+            yield both.peak_memory(max(sizes.pools))
         del both
     yield from starts()
 
@@ -122,64 +129,85 @@ def rows(sizes: Sizes, folder: Path, device: str, picture: Any) -> Iterator[Row]
 class Both:
     """Both programs with one network."""
 
-    def __init__(self, task: pair.Task, picture: Any, rate: float) -> None:
-        self.task, self.picture, self.rate = task, picture, rate
-        module, preprocess = pair.network(task)
-        self.ours = pair.ours(task, module, preprocess)
-        pair.keep_for_peer(task, self.ours)
-        self.peer = pair.theirs(task, module, preprocess)
+    def __init__(self, setup: pair.Setup, picture: Any, rate: float) -> None:
+        self.setup, self.picture, self.rate = setup, picture, rate
+        module, preprocess = pair.network(setup)
+        self.ours = pair.ours(setup, module, preprocess)
+        pair.keep_for_peer(setup, self.ours)
+        self.peer = pair.theirs(setup, module, preprocess)
         self.encoder = self.ours._encoder
+        self.near_tie = NEAR_TIE[self.ours.dtype]
         # Neither side should be the one that warms the machine up.
         self.ours.interrogate_fast(picture, caption=pair.CAPTION)
         self.peer.interrogate_fast(picture, caption=pair.CAPTION)
-        self.image = self.peer.image_to_features(picture)
+        self.image = self.peer.image_to_features(picture).float()
 
     def vectors(self, sample: int) -> Row:
-        """Compare the vectors of word lists, a phrase at a time."""
+        """Compare the vectors of word lists, a phrase at a time, from texts to vectors."""
         phrases = sorted({one for name in pair.TABLES for one in getattr(self.ours, name).labels})
         chosen = phrases[:: max(1, len(phrases) // sample)][:sample]
+        self._forget_tokens()
         took, vectors = seconds(partial(self.encoder.encode_texts, phrases))
         peer_took, table = seconds(partial(LabelTable, chosen, None, self.peer))
         with torch.no_grad():
             tokens = self.peer.tokenize(chosen[:128]).to(self.peer.device)
-            plain = torch.nn.functional.normalize(self.peer.clip_model.encode_text(tokens), dim=-1)
+            plain = self.peer.clip_model.encode_text(tokens).float().cpu()
         place = {phrase: row for row, phrase in enumerate(phrases)}
         found = vectors[[place[phrase] for phrase in chosen]]
-        cosine = float((found[: len(plain)] * plain.float().cpu()).sum(dim=1).min())
-        kept = torch.tensor(np.stack(table.embeds))
-        kept_cosine = float(torch.nn.functional.cosine_similarity(kept, found).min())
+        cosine = _cosines(found[: len(plain)], plain).min()
+        kept = _cosines(found, torch.tensor(np.stack(table.embeds)).float()).min()
+        # Or else any vectors would do.
+        apart = _cosines(found, found.roll(1, dims=0)).mean()
         needed = floors.encoding(self.encoder, [("", phrases)]) / self.rate / len(phrases)
         return Row(
-            f"{self.task.architecture}: vectors of the word lists, a phrase", "ms",
-            1e3 * took / len(phrases), 1e3 * peer_took / len(table.embeds), 14,
-            cosine > 0.99999 and kept_cosine > 0.9999, f"cosine {cosine:.7f}", 1e3 * needed,
+            f"{self.setup.architecture}: vectors of the word lists, a phrase", "ms",
+            1e3 * took / len(phrases), 1e3 * peer_took / len(chosen), 14,
+            bool(cosine > 0.99999 and kept > 0.9999 and apart < 0.99),
+            f"cosine {cosine:.7f}, of other phrases {apart:.2f}", 1e3 * needed,
         )
 
     def best(self, pool: int, flavors: int) -> Row:
         """Compare the search, with a caption given."""
         steps: list[tuple[str, list[str]]] = []
-        with self._pool(pool), noting(self.encoder, steps):
+        self._ask_of_pools(pool)
+        with noting(self.encoder, steps):
             took, text = seconds(partial(self._best, self.ours, flavors))
-            peer_took, their_text = seconds(partial(self._best, self.peer, flavors))
+        peer_took, their_text = seconds(partial(self._best, self.peer, flavors))
         needed = floors.encoding(self.encoder, steps) / self.rate
-        same = text == their_text
+        searched = text.startswith([prefix for prefix, _ in steps if prefix][-1])
+        agree, answers = self._compare(text, their_text)
         return Row(
-            f"{self.task.architecture}: best, pool {pool}, {flavors} flavors", "s", took,
-            peer_took, 16, same or self._near_tie(text, their_text),
-            "the same text" if same else "the same but for a near tie", needed,
+            f"{self.setup.architecture}: best, pool {pool}, {flavors} flavors", "s", took,
+            peer_took, 16, agree, answers + (", of the search" if searched else ""), needed,
         )
 
     def _best(self, program: Any, flavors: int) -> str:
         return program.interrogate(self.picture, flavors, flavors, caption=pair.CAPTION)
 
-    def _near_tie(self, text: str, their_text: str) -> bool:
-        """Say whether the first phrases that differ are as near to the picture as each other."""
+    def _compare(self, text: str, their_text: str, *, cut: bool = False) -> tuple[bool, str]:
+        """Say whether two texts are the same, and how.
+
+        The first phrases that differ may be as near to the picture as each other. Where budgets may
+        cut, one text may end before the other if by its own program's rule nothing more fits.
+        """
+        if text == their_text:
+            return True, "the same text"
         one, other = text.split(", "), their_text.split(", ")
-        alike = next((i for i, two in enumerate(zip(one, other, strict=False)) if len({*two}) > 1),
-                     min(len(one), len(other)))
-        ends = [", ".join(parts[: alike + 1]) for parts in (one, other)]
-        scores = self.peer.similarities(self.image, ends)
-        return abs(scores[0] - scores[1]) < NEAR_TIE
+        pairs = zip(one, other, strict=False)
+        alike = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+        ends = [", ".join(parts[: alike + 1]) for parts in (one, other) if alike < len(parts)]
+        if cut and len(ends) == 1:
+            # The peer glues the next phrase on without a comma to see whether it fits.
+            by_ours = self.encoder.count_tokens(ends)[0] > self.encoder.token_budget
+            following = max(one, other, key=len)[alike]
+            by_peer = _prompt_at_max_len(their_text + following, self.peer.tokenize)
+            if by_ours if len(one) < len(other) else by_peer:
+                return True, "the same text, to the budget"
+        scores = self.peer.similarities(self.image.to(self.ours.dtype), ends)
+        if len(ends) == 2 and abs(scores[0] - scores[1]) < self.near_tie:
+            return True, "the same text, to a near tie"
+        say(f"Ours: {text}\nPeer: {their_text}")
+        return False, "other texts"
 
     def negative(self, pool: int, flavors: int) -> Row:
         """Compare the time for a candidate of the negative; the text is checked on our plain path.
@@ -187,36 +215,37 @@ class Both:
         The peer's own text is that of a wrong sign: see docs/parity.md.
         """
         steps: list[tuple[str, list[str]]] = []
-        counted = Counted(self.peer.clip_model.encode_text)
-        self.peer.clip_model.encode_text = counted
-        with self._pool(pool):
-            with noting(self.encoder, steps):
-                took, text = seconds(partial(self.ours.interrogate_negative, self.picture, flavors))
+        self._ask_of_pools(pool)
+        with noting(self.encoder, steps):
+            took, text = seconds(partial(self.ours.interrogate_negative, self.picture, flavors))
+        with counting(self.peer.clip_model) as counted:
             peer_took, _ = seconds(partial(self.peer.interrogate_negative, self.picture, flavors))
-            del self.peer.clip_model.encode_text  # the method is behind it
-            with plain_path(self.encoder):
-                plain = self.ours.interrogate_negative(self.picture, flavors)
+        with plain_path(self.encoder):
+            plain = self.ours.interrogate_negative(self.picture, flavors)
         texts = sum(len(phrases) for _, phrases in steps)
         needed = floors.encoding(self.encoder, steps) / self.rate / texts
+        agree, answers = self._compare(text, plain)
         return Row(
-            f"{self.task.architecture}: negative, a candidate", "ms", 1e3 * took / texts,
-            1e3 * peer_took / counted.texts, 16, text == plain, "the plain path's text",
+            f"{self.setup.architecture}: negative, a candidate", "ms", 1e3 * took / texts,
+            1e3 * peer_took / counted[0], 16, agree, f"{answers} as by the plain path",
             1e3 * needed,
         )
 
-    def fast(self) -> Row:
-        """Compare `fast` with caption, lists and the picture's vector ready."""
-        for program in (self.ours, self.peer):
-            program.image_to_features = lambda _picture: self.image
-        took, text = middle(partial(self._fast, self.ours))
-        peer_took, their_text = middle(partial(self._fast, self.peer))
-        for program in (self.ours, self.peer):
-            del program.image_to_features
-        # Where one budget cuts a text the other may go on: docs/parity.md.
-        alike = all(a == b for a, b in zip(text.split(", "), their_text.split(", "), strict=False))
+    def fast(self, *, tokens_known: bool = True) -> Row:
+        """Compare `fast` with caption, lists and the picture's vector ready.
+
+        Ours finds the tokens of each phrase once; the peer does at each picture.
+        """
+        before = (lambda: None) if tokens_known else self._forget_tokens
+        image = self.image.to(self.ours.dtype)
+        with ready(self.ours, image), ready(self.peer, image):
+            took, text = median_of(partial(self._fast, self.ours), before=before)
+            peer_took, their_text = median_of(partial(self._fast, self.peer))
+        agree, answers = self._compare(text, their_text, cut=True)
         return Row(
-            f"{self.task.architecture}: fast, all but the picture's vector", "ms", 1e3 * took,
-            1e3 * peer_took, 10, alike, "the same text, as far as both go",
+            f"{self.setup.architecture}: fast, all but the picture's vector, tokens "
+            + ("known" if tokens_known else "not known"),
+            "ms", 1e3 * took, 1e3 * peer_took, 10, agree, answers,
         )
 
     def _fast(self, program: Any) -> str:
@@ -224,67 +253,125 @@ class Both:
 
     def ranking(self, count: int, k: int) -> Row:
         """Compare the ranking of so many phrases, the peer with the chunks that suit it best."""
-        labels = [f"phrase {number}" for number in range(count)]
-        rows = torch.randn(count, self.image.shape[1], generator=torch.Generator().manual_seed(1))
-        vectors = torch.nn.functional.normalize(rows, dim=1).half()
-        image = torch.nn.functional.normalize(rows[0] + 0.5 * rows[1], dim=0)[None]
-        mine = drop_in.LabelTable([], None, self.ours)
-        mine.labels, mine._vectors = labels, vectors
-        theirs = LabelTable([], None, self.peer)
-        theirs.labels, theirs.embeds = labels, list(vectors.float().numpy())
-        took, found = middle(partial(mine.rank, image, k))
-        peer_took = None
-        for theirs.chunk_size in (2048, count):
-            time_of_chunks, _ = middle(partial(theirs.rank, image.to(self.peer.device), k), 3)
-            peer_took = min(time_of_chunks, peer_took or time_of_chunks)
-        scores = similarities(vectors, image[0])
+        generator = torch.Generator().manual_seed(1)
+        vectors = torch.randn(count, 512, generator=generator)
+        vectors = torch.nn.functional.normalize(vectors, dim=1).half()
+        image = torch.nn.functional.normalize(vectors[0].float() + 0.5 * vectors[1], dim=0)[None]
+        mine, theirs = tables(self.ours, self.peer, vectors)
+        took, found = median_of(partial(mine.rank, image, k))
+        peer_took, their_found = rank_of_peer(theirs, image, k)
+        scores = vectors.float() @ image[0]
         truth = scores.sort(descending=True).values[:k]
-        chosen = scores[[int(label.split()[1]) for label in found]]
-        agree = bool((chosen - truth).abs().max() < NEAR_TIE)
-        read = floors.reading(vectors)
+        agree = all(
+            len(set(labels)) == k
+            and (scores[[int(label) for label in labels]] - truth).abs().max() < self.near_tie
+            for labels in (found, their_found)
+        )
         return Row(
             f"ranking {count:,} phrases, the first {k}", "ms", 1e3 * took, 1e3 * peer_took, 30,
-            agree and len(set(found)) == k, "the true ones", 1e3 * read,
+            agree, "the true ones", 1e3 * floors.reading(vectors),
         )
 
-    @contextmanager
-    def _pool(self, size: int) -> Iterator[None]:
+    def peak_memory(self, pool: int) -> Row:
+        """Compare the most memory that a process of each side's own held to answer in `best`."""
+        setup = self.setup
+        peaks, texts = [], []
+        for side in ("ours", "peer"):
+            peak, text = peak_of(setup, side, pool)
+            peaks.append(peak)
+            texts.append(text)
+        agree, answers = self._compare(*texts)
+        return Row(
+            f"{setup.architecture}: peak memory of best, pool {pool}", "MiB", *peaks, 1, agree,
+            answers,
+        )
+
+    def _ask_of_pools(self, size: int) -> None:
         for program in (self.ours, self.peer):
             program.config.flavor_intermediate_count = size
-        yield
+
+    def _forget_tokens(self) -> None:
+        """Let ours find the tokens of each text anew, as the peer does."""
+        self.encoder.reader._remembered.clear()
 
 
-class Counted:
-    """A network's way to encode texts, which counts them."""
+def _cosines(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.cosine_similarity(left, right, dim=1)
 
-    def __init__(self, encode: Callable[..., Any]) -> None:
-        self._encode = encode
-        self.texts = 0
 
-    def __call__(self, tokens: Any, *others: Any, **named: Any) -> Any:
-        """Encode rows of tokens."""
-        self.texts += len(tokens)
-        return self._encode(tokens, *others, **named)
+def tables(ours: Any, peer: Any, vectors: torch.Tensor) -> tuple[Any, Any]:
+    """Return a table of each side with these vectors, whose labels are their numbers."""
+    mine, theirs = drop_in.LabelTable([], None, ours), LabelTable([], None, peer)
+    mine.labels = theirs.labels = [str(number) for number in range(len(vectors))]
+    mine._vectors = vectors
+    on_cpu = str(peer.device) == "cpu"
+    theirs.embeds = [row.astype(np.float32 if on_cpu else np.float16) for row in vectors.numpy()]
+    return mine, theirs
+
+
+def rank_of_peer(table: Any, image: torch.Tensor, k: int) -> tuple[float, list[str]]:
+    """Return the peer's seconds for a ranking, chunked or whole, and its exact answer."""
+    image = image.to(table.device)
+    times = []
+    for chunk_size in (2048, len(table.labels)):
+        table.chunk_size = chunk_size
+        took, found = median_of(partial(table.rank, image, k), 3)
+        times.append(took)
+    return min(times), found
+
+
+def peak_of(setup: pair.Setup, side: str, pool: int) -> tuple[float, str]:
+    """Return the peak memory of one side in MiB, and its text."""
+    arguments = (setup.architecture, setup.most_lines, setup.folder, setup.device, pool)
+    lines = call([str(ROOT / "bench" / "peak.py"), side, *map(str, arguments)]).splitlines()
+    return float(lines[-2]), lines[-1]
+
+
+@contextmanager
+def counting(network: Any) -> Iterator[list[int]]:
+    """Count the texts that a network encodes meanwhile."""
+    encode, counted = network.encode_text, [0]
+
+    def encode_text(tokens: Any, *others: Any, **named: Any) -> Any:
+        counted[0] += len(tokens)
+        return encode(tokens, *others, **named)
+
+    network.encode_text = encode_text
+    try:
+        yield counted
+    finally:
+        del network.encode_text  # the method is behind it
 
 
 @contextmanager
 def noting(encoder: Any, steps: list[tuple[str, list[str]]]) -> Iterator[None]:
     """Note what an encoder is asked meanwhile: a prefix, and the phrases behind it."""
-    def texts(texts: Any, *others: Any) -> Any:
+
+    def encode_texts(texts: Sequence[str], *others: Any) -> Any:
         steps.append(("", list(texts)))
         return type(encoder).encode_texts(encoder, texts, *others)
 
-    def continuations(prefix: str, phrases: Any, *others: Any) -> Any:
+    def encode_continuations(prefix: str, phrases: Sequence[str], *others: Any) -> Any:
         if not prefix:
             return encoder.encode_texts(phrases, *others)
         steps.append((prefix, list(phrases)))
         return type(encoder).encode_continuations(encoder, prefix, phrases, *others)
 
-    encoder.encode_texts, encoder.encode_continuations = texts, continuations
+    encoder.encode_texts, encoder.encode_continuations = encode_texts, encode_continuations
     try:
         yield
     finally:
         del encoder.encode_texts, encoder.encode_continuations
+
+
+@contextmanager
+def ready(program: Any, image: Any) -> Iterator[None]:
+    """Let a program find the picture's vector without work meanwhile."""
+    program.image_to_features = lambda _picture: image
+    try:
+        yield
+    finally:
+        del program.image_to_features
 
 
 @contextmanager
@@ -295,20 +382,6 @@ def plain_path(encoder: Any) -> Iterator[None]:
         yield
     finally:
         encoder._tower = tower
-
-
-def peak_memory(task: pair.Task, pool: int) -> Row:
-    """Compare the most memory that a process held while it answered in `best`."""
-    peaks, texts = [], []
-    for side in ("ours", "peer"):
-        arguments = (task.architecture, task.most_lines, task.folder, task.device, pool)
-        lines = call([str(ROOT / "bench" / "peak.py"), side, *map(str, arguments)]).splitlines()
-        peaks.append(float(lines[-2]))
-        texts.append(lines[-1])
-    return Row(
-        f"{task.architecture}: peak memory of best, pool {pool}", "MiB", *peaks, 1,
-        texts[0] == texts[1], "the same text",
-    )
 
 
 def starts() -> Iterator[Row]:

@@ -298,7 +298,7 @@ class Interrogator:
         return self._joined[1]
 
     def _scorer(self, image_features: Tensor) -> Scorer:
-        image = image_features.reshape(-1).float().cpu()
+        image = image_features.detach().reshape(-1).float().cpu()
         if self.config.quiet:
             return Scorer((self._resident,), (image,))
         return Scorer((self._resident,), (image,), ProgressBars())
@@ -353,7 +353,7 @@ class LabelTable:
         reverse: bool = False,
     ) -> list[str]:
         """Return the labels nearest to the picture, nearest first, or the farthest."""
-        image = image_features.reshape(-1).float().cpu()
+        image = image_features.detach().reshape(-1).float().cpu()
         rows = nearest((self._vectors,), (-image if reverse else image,), top_count)
         return [self.labels[row] for row in rows]
 

@@ -102,13 +102,13 @@ def slow_down(user: Driver) -> None:
     user.tab("Batch")
 
 
-def many(folder: Path) -> Path:
+def many(folder: Path, count: int = 60) -> Path:
     """Return a folder of pictures that take a while."""
     folder.mkdir()
-    for number in range(60):
+    for number in range(count):
         shutil.copy(SAMPLES[number % len(SAMPLES)], folder / f"{number}.jpg")
         with (folder / f"{number}.jpg").open("ab") as file:
-            file.write(bytes([number]))  # none is a copy of another
+            file.write(number.to_bytes(2, "big"))  # none is a copy of another
     return folder
 
 
@@ -159,19 +159,19 @@ def test_errors_are_sentences(user, tmp_path, folder, sentence):
 
 def test_stop_and_start_again(user, tmp_path):
     """Stop ends it within a picture; the next start goes on, and ends."""
-    folder = many(tmp_path / "many")
+    folder = many(tmp_path / "many", 300)
     start(user, folder)
-    bar = re.compile(r"Prompts · \d+ of 60 · .+ left")
+    bar = re.compile(r"Prompts · \d+ of 300 · .+ left")
     expect(user.element("batch-status", ".cliext-progress")).to_contain_text(bar, timeout=PATIENCE)
     expect(user.element("batch-status", ".cliext-last img")).to_be_visible()
     user.element("batch-stop").click()
     status_has(user, "goes on from here")
     expect(user.element("batch-stop")).to_be_disabled(timeout=PATIENCE)
     done = len(list(folder.glob("*.txt")))
-    assert 0 < done < 60
+    assert 0 < done < 300
     user.element("batch-start").click()
-    status_has(user, f"60 of 60 done ({done} of them earlier)")
-    assert len(list(folder.glob("*.txt"))) == 60
+    status_has(user, f"300 of 300 done ({done} of them earlier)")
+    assert len(list(folder.glob("*.txt"))) == 300
 
 
 def test_a_page_loaded_anew_shows_the_batch_and_stops_it(user, address, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clip_interrogator_ext.errors import Interrupted
@@ -53,13 +53,23 @@ def test_top_k_is_exact_and_ties_keep_their_order(values, k, chunk):
     assert ranking.top_k(scores, k) == expected
 
 
-@pytest.mark.parametrize("pays", [True, False])
-@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2]), st.integers(0, 450), st.booleans())
-@settings(max_examples=40)
+@pytest.fixture
+def many_rows(monkeypatch):
+    """Tables of ten rows count as many."""
+    monkeypatch.setattr(ranking, "_MANY", 10)
+    if not ranking._has_half_products():
+        pytest.skip("this torch has no quick products in half precision")
+
+
+@given(
+    st.integers(0, 2**32 - 1), st.sampled_from([1, 2]), st.integers(0, 450), st.booleans(),
+    st.sampled_from([0.01, 1.0, 30.0]),
+)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_first_look_in_half_precision_leaves_out_none_of_the_nearest(
-    pays, seed, backbones, k, alike
+    many_rows, seed, backbones, k, alike, length
 ):
-    """The rows are those of the exact similarities; near ties and repeats are no exception."""
+    """The rows are those of the exact similarities, also of crowded ones and long vectors."""
     generator = torch.Generator().manual_seed(seed)
     tables, images = [], []
     for dimension in (24, 7)[:backbones]:
@@ -68,27 +78,47 @@ def test_a_first_look_in_half_precision_leaves_out_none_of_the_nearest(
             rows = 1 + 0.01 * rows
         unit = torch.nn.functional.normalize(rows, dim=-1)
         tables.append(unit.half())
-        images.append(unit[17] if alike else unit[17] * torch.sign(rows[5]))
+        images.append(length * (unit[17] if alike else unit[17] * torch.sign(rows[5])))
     exact = ranking.mean_similarities(tables, images)
-    before = ranking._MANY, ranking._half_products_pay
-    ranking._MANY, ranking._half_products_pay = 10, lambda: pays
-    try:
-        found = ranking.nearest(tables, images, k)
-    finally:
-        ranking._MANY, ranking._half_products_pay = before
+    found = ranking.nearest(tables, images, k)
     assert len(set(found)) == len(found) == k
     expected = exact[ranking.top_k(exact, k)]
-    assert torch.allclose(exact[found], expected, atol=3e-7, rtol=0)
+    assert torch.allclose(exact[found], expected, atol=3e-7 * length, rtol=0)
 
 
-def test_half_products_are_used_only_where_they_are_exact_enough(monkeypatch):
-    """A torch that can't multiply them on the CPU, or rounds at every step, is not asked to."""
-    table, image = torch.zeros(4, 512).half(), torch.zeros(512)
-    assert ranking._half_products_pay() in (True, False)
-    monkeypatch.setattr(ranking, "_ROUNDING", 0.0)
-    assert not ranking._half_products_pay.__wrapped__()
-    monkeypatch.setattr(ranking, "_half_products_pay", lambda: pytest.fail("few rows"))
-    assert ranking.nearest((table,), (image,), 2) == [0, 1]
+def test_equal_rows_keep_their_order_behind_a_first_look(many_rows):
+    """Of rows that repeat the first comes first; far ones are never looked at again."""
+    rows = torch.nn.functional.normalize(torch.randn(40, 16), dim=1)
+    table = torch.cat((rows, -rows, rows)).half()
+    image = table[7].float()
+    assert ranking.nearest((table,), (image,), 2) == [7, 87]
+    assert len(ranking._near_enough((table,), (image,), 2)) < 10
+
+
+@pytest.mark.parametrize("product", ["missing", "rounded at every step"])
+def test_a_torch_that_is_bad_at_half_products_is_not_asked(monkeypatch, product):
+    """The ranking is that of float32 then, and the same."""
+    multiply = torch.Tensor.__matmul__
+
+    def other(left, right):
+        if left.dtype != torch.float16:
+            return multiply(left, right)
+        if product == "missing":
+            raise RuntimeError("not implemented for 'Half'")
+        total = torch.zeros(len(left), dtype=torch.float16)
+        for column in range(left.shape[1]):
+            total += left[:, column] * right[column]
+        return total
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", other)
+    assert not ranking._has_half_products.__wrapped__()
+
+
+def test_an_older_torch_is_not_asked_for_half_products(monkeypatch):
+    """It has none, or slow ones; nothing is tried."""
+    monkeypatch.setattr(torch, "__version__", "2.5.1+cu124")
+    assert not ranking._has_half_products.__wrapped__()
+    assert ranking.nearest((), (), 3) == []
 
 
 def test_the_chain_adds_the_phrase_that_brings_the_text_nearest(encoder):

@@ -115,7 +115,7 @@ class BatchJobs:
         for job in waited:
             try:
                 job.at_end(job.state.name, None)
-            except Exception:
+            except Exception:  # whatever one of them meets, the others are stopped too
                 log.exception("What the batch %s leaves can't be put in order.", job.state.name)
             with self._lock:
                 self._end(job, state="stopped")

@@ -67,8 +67,8 @@ def pack(texts: Sequence[list[int]], width: int) -> list[Row]:
 def pack_evenly(texts: Sequence[list[int]], width: int) -> list[Row]:
     """Lay texts into rows of at most `width` tokens, the last one about as full as the others.
 
-    All rows are computed at the width of the widest, so an almost empty last row would cost as
-    much as a full one. Among many rows that hardly counts.
+    Rows are computed together at the width of the widest, so an almost empty last row would cost
+    as much as a full one. Among many rows that hardly counts.
     """
     rows = pack(texts, width)
     if not 1 < len(rows) <= _FEW_ROWS:

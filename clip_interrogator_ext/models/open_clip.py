@@ -525,7 +525,7 @@ class OpenClip:
         lengths = [len(text) for text in texts]
         width = max(*lengths, min(_ROW_TEXTS * sum(lengths) // len(texts), most))
         rows = pack_evenly(texts, width)
-        at_once = max(1, most // width)
+        at_once = max(1, most // max(len(row.ids) for row in rows))
         parts = []
         order: list[int] = []
         for begin in range(0, len(rows), at_once):

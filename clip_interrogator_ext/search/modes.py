@@ -225,7 +225,7 @@ def _grow(
 def _fit(
     head: Draft, pieces: Sequence[Piece], scorer: Scorer, options: InterrogateOptions
 ) -> Draft:
-    """Add pieces up to the first that would put the text over the budget.
+    """Add pieces as long as the text stays within the budget.
 
     Pieces without a comma between them stay together.
     """

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ _MANY = 1 << 11  # with fewer rows a first look does not pay
 # How far the product of unit vectors in float16 can be from the exact one: the image's numbers
 # are rounded by 2**-11 of themselves, and so is the product.
 _ROUNDING = 2.0**-10
+_HALF_PRODUCTS_SINCE = (2, 6)  # of torch; older ones have none on the CPU, or slow ones
 
 
 def similarities(table: Tensor, image: Tensor) -> Tensor:
@@ -46,9 +46,12 @@ def mean(scores: Sequence[Tensor]) -> Tensor:
 def nearest(tables: Sequence[Tensor], images: Sequence[Tensor], k: int) -> list[int]:
     """Return the k rows with the highest mean similarity, highest first; ties in their order.
 
-    Exact: a first look in float16, where this machine is fast at it, only leaves out rows that
-    are farther from the k-th than rounding can move them.
+    tables: (n, dim) of unit rows for each backbone; images: (dim,). Exact: a first look in
+    float16, where torch has that, only leaves out rows that are farther from the k-th than
+    rounding can move them.
     """
+    if not tables or k <= 0:
+        return []
     rows = _near_enough(tables, images, k)
     if rows is None:
         return top_k(mean_similarities(tables, images), k)
@@ -61,36 +64,33 @@ def _near_enough(tables: Sequence[Tensor], images: Sequence[Tensor], k: int) -> 
     """Return the rows among which the k nearest are, in their order; None is for all rows."""
     count = len(tables[0])
     halves = all(table.dtype == torch.float16 for table in tables)
-    if not (halves and count >= _MANY and 0 < k < count // 2 and _half_products_pay()):
+    if not (halves and count >= _MANY and k < count // 2 and _has_half_products()):
         return None
     rough = mean(
         [(table @ image.half()).float() for table, image in zip(tables, images, strict=True)]
     )
-    return torch.nonzero(rough >= _kth_highest(rough, k) - 2 * _ROUNDING).flatten()
+    error = _ROUNDING * sum(float(image.norm()) for image in images) / len(images)
+    rows = torch.nonzero(rough >= _kth_highest(rough, k) - 2 * error).flatten()
+    return rows if len(rows) < count // 2 else None
 
 
 @functools.cache
-def _half_products_pay() -> bool:
-    """Say whether this torch multiplies float16 faster than it converts it, and as exactly."""
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randn((1 << 12) + 1, 512, generator=generator)
-    *_, image = rows = functional.normalize(rows, dim=-1)
-    table = rows.half()
+def _has_half_products() -> bool:
+    """Say whether torch multiplies float16 on the CPU quickly, and adds up in float32.
 
-    def seconds(product: Callable[[], Tensor]) -> float:
-        times = []
-        for _ in range(5):
-            began = time.perf_counter()
-            product()
-            times.append(time.perf_counter() - began)
-        return min(times)
-
-    try:
-        error = ((table @ image.half()).float() - similarities(table, image)).abs().max()
-        faster = seconds(lambda: table @ image.half()) < seconds(lambda: similarities(table, image))
-    except RuntimeError:  # older torch has no such product on the CPU
+    It is told by the version and not by a clock, so that a machine always answers the same.
+    """
+    if tuple(map(int, torch.__version__.split(".")[:2])) < _HALF_PRODUCTS_SINCE:
         return False
-    return faster and bool(error < _ROUNDING)
+    generator = torch.Generator().manual_seed(0)
+    apart = torch.randn(256, 768, generator=generator)
+    rows = functional.normalize(torch.cat((apart, 1 + 0.1 * apart)), dim=1)
+    table = rows.half()
+    try:
+        errors = [(table @ row.half()).float() - similarities(table, row) for row in rows[::51]]
+    except RuntimeError:  # a torch built without it
+        return False
+    return bool(torch.cat(errors).abs().max() < _ROUNDING)
 
 
 def top_k(scores: Tensor, k: int) -> list[int]:
@@ -111,6 +111,6 @@ def top_k(scores: Tensor, k: int) -> list[int]:
 
 
 def _kth_highest(scores: Tensor, k: int) -> float:
-    """Return the k-th highest of scores; numpy finds it in a tenth of torch's time."""
+    """Return the k-th highest of scores; numpy finds it without sorting."""
     place = len(scores) - k
     return float(np.partition(scores.numpy(), place)[place])
