@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,6 +31,14 @@ class Host(Protocol):
 
         The first is where they are downloaded to, and the only one where they may be deleted.
         """
+
+    @property
+    def lists_dir(self) -> Path:
+        """Where the user's own word lists are kept, unless a setting names another folder."""
+
+    @property
+    def other_lists(self) -> Mapping[str, Path]:
+        """Other programs' folders of word lists, by what stands before the colon of their names."""
 
     @property
     def after_run(self) -> str:
@@ -91,6 +99,7 @@ class StandaloneHost:
         self.device = device
         self.dtype: str | None = None
         self.models_dirs: tuple[Path, ...] = () if models_dir is None else (as_path(models_dir),)
+        self.other_lists: Mapping[str, Path] = {}
         self.after_run = "keep"
         self.trusted = True
         self.folders_open = True
@@ -99,6 +108,11 @@ class StandaloneHost:
         self._line: deque[object] = deque()
         self._turns = threading.Condition()
         self._stop = threading.Event()
+
+    @property
+    def lists_dir(self) -> Path:
+        """Where the user's own word lists are kept: beside the models, or in the user's folder."""
+        return (self.models_dirs[0] if self.models_dirs else user_data_dir()) / "lists"
 
     @contextlib.contextmanager
     def exclusive(self, task: str) -> Iterator[None]:  # noqa: ARG002 - a WebUI announces the task
@@ -178,3 +192,12 @@ def user_cache_dir() -> Path:
         return as_path(override)
     base = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "clip-interrogator-ext"
+
+
+def user_data_dir() -> Path:
+    """Return the folder for what the user makes with this package, by each system's custom."""
+    override = os.environ.get("CLIP_INTERROGATOR_EXT_DATA")
+    if override:
+        return as_path(override)
+    base = os.environ.get("APPDATA") or os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "clip-interrogator-ext"

@@ -41,7 +41,8 @@ DEMO = {"clip_model_name": "demo", "captioner": "demo"}
 ERROR_KEYS = {"error", "detail", "field", "nearest"}
 ROUTES = [
     ("get", "/interrogator/models"), ("get", "/interrogator/captioners"),
-    ("get", "/interrogator/catalog"), ("get", "/interrogator/status"),
+    ("get", "/interrogator/catalog"), ("get", "/interrogator/vocabularies"),
+    ("get", "/interrogator/status"),
     ("post", "/interrogator/prompt"), ("post", "/interrogator/analyze"),
     ("post", "/interrogator/similarity"), ("post", "/interrogator/unload"),
     ("post", "/interrogator/interrupt"),
@@ -189,7 +190,8 @@ def test_fields_are_described_by_the_settings(client):
     fields = schema["properties"]
     for key in (
         "captioner", "caption_beams", "caption_min_length", "caption_max_length", "pool_size",
-        "min_flavors", "max_flavors", "token_budget", "chunk_size", "low_memory",
+        "min_flavors", "max_flavors", "token_budget", "chunk_size", "low_memory", "vocabulary",
+        "leave_out", "replacements",
     ):
         setting = SETTINGS[key]
         assert setting.help in fields[key]["description"]
@@ -298,7 +300,8 @@ def test_fields_that_are_not_given_take_the_settings(service, image, monkeypatch
     settings = {
         "captioner": "none", "pool_size": 7, "min_flavors": 3, "max_flavors": 9,
         "token_budget": 40, "caption_beams": 2, "caption_min_length": 4, "caption_max_length": 20,
-        "chunk_size": 16, "low_memory": True,
+        "chunk_size": 16, "low_memory": True, "vocabulary": "no artists", "leave_out": "x, y",
+        "replacements": "m=n",
     }
     asked = []
 
@@ -311,8 +314,12 @@ def test_fields_that_are_not_given_take_the_settings(service, image, monkeypatch
     api.add_routes(app, service, setting=settings.__getitem__)
     client = TestClient(app)
     for body in (
-        {}, {"pool_size": None, "max_flavors": None, "token_budget": None, "captioner": None},
-        {"pool_size": 8, "max_flavors": 2, "caption_beams": 1, "low_memory": False,
+        {}, {
+            "pool_size": None, "max_flavors": None, "token_budget": None, "captioner": None,
+            "vocabulary": None, "leave_out": None, "replacements": None,
+        },
+        {"vocabulary": "all", "leave_out": [], "replacements": {}, "pool_size": 8,
+         "max_flavors": 2, "caption_beams": 1, "low_memory": False,
          "clip_model_names": ["demo", "ViT-B-32/openai"]},
     ):
         assert client.post("/interrogator/prompt", json={"image": image, **body}).status_code == 200
@@ -320,6 +327,10 @@ def test_fields_that_are_not_given_take_the_settings(service, image, monkeypatch
     assert (plain.pool_size, plain.min_flavors, plain.max_flavors, plain.token_budget) == (
         7, 3, 9, 40
     )
+    words = ("no artists", ("x", "y"), (("m", "n"),))
+    assert (plain.vocabulary, plain.leave_out, plain.replacements) == words
+    assert (nulls.vocabulary, nulls.leave_out, nulls.replacements) == words
+    assert (given.vocabulary, given.leave_out, given.replacements) == ("all", (), ())
     captioning = plain.captioning
     assert (captioning.beams, captioning.min_length, captioning.max_length) == (2, 4, 20)
     assert (models.captioner, models.chunk_size, models.low_memory) == ("none", 16, True)
@@ -400,11 +411,56 @@ def test_the_catalog_says_what_can_be_chosen(client, service, monkeypatch):
     assert answer["modes"] == catalog.MODES
     assert answer["generators"]["SDXL"] == list(catalog.GENERATORS["SDXL"])
     assert answer["categories"]["flavors"] == 6
+    sets = {one["name"]: one for one in answer["vocabularies"]}
+    assert list(sets) == list(service.word_sets())
+    assert sets["all"].keys() == {"name", "about", "lists", "missing"}
+    assert sets["all"]["missing"] == []
     monkeypatch.setattr(service.host, "trusted", False)
     hidden = client.get("/interrogator/catalog")
     assert "secret" not in hidden.text
     rows = {row["name"]: row for row in hidden.json()["captioners"]}
     assert rows["blip-base"]["place"] == {"path": None, "size_bytes": 1234}
+
+
+def test_sets_and_lists_are_told_to_everyone(client, service, monkeypatch):
+    """What each set holds, what it lacks, and the size of every list and part; no folders."""
+    monkeypatch.setattr(service.host, "trusted", False)
+    answer = client.get("/interrogator/vocabularies")
+    sets = {one["name"]: one for one in answer.json()["sets"]}
+    for name, one in service.word_sets().items():
+        told = sets[name]
+        assert told["lists"] == [{"list": each.list, "count": each.count} for each in one.choices]
+        assert told["missing"] == list(one.missing(service.categories()))
+        assert (told["about"], told["own"]) == (one.about, one.own)
+        assert (told["without"], told["leave_out"]) == (list(one.without), list(one.leave_out))
+    lists = {one["name"]: one for one in answer.json()["lists"]}
+    assert lists.keys() == service.categories().keys()
+    flavors = lists["flavors"]
+    assert (flavors["phrases"], flavors["parts"]) == (6, {})
+    assert flavors.keys() == {"name", "about", "phrases", "parts", "own"}
+    assert str(service.cache_dir) not in answer.text
+
+
+def test_a_set_and_words_are_chosen_by_whoever_asks(client, image):
+    """No phrase of a list that the set is without, none with a word that is left out."""
+    asked = {"image": image, "mode": "fast", "caption": "a cat", "min_flavors": 9, **DEMO}
+    answer = client.post("/interrogator/prompt", json={
+        **asked, "vocabulary": "no artists", "leave_out": ["light"],
+        "replacements": {"cat": "dog", "blue fog": "green fog"},
+    }).json()
+    assert answer["prompt"].startswith("a dog, ")
+    assert "artists" not in {part["category"] for part in answer["parts"]}
+    assert "light" not in answer["prompt"]
+    assert "blue fog" not in answer["prompt"]
+
+
+def test_an_analysis_of_some_lists(client, image):
+    """In place of the usual ones; the old names of the others are empty."""
+    asked = {"image": image, "clip_model_name": "demo", "categories": ["mediums"]}
+    answer = client.post("/interrogator/analyze", json=asked).json()
+    assert list(answer["categories"]) == ["mediums"]
+    assert answer["medium"] == answer["categories"]["mediums"]
+    assert answer["flavor"] == {}
 
 
 def test_unloading_gives_the_memory_back(client, image):
@@ -465,6 +521,12 @@ def test_numbers_that_are_none_never_leak(client, service, image, monkeypatch):
     ("prompt", {"clip_model_names": ["demo", "demo"]}, 422, "BadOption", "clip_model_names"),
     ("prompt", {"clip_model_name": "ViT-L-14/opanai"}, 404, "UnknownModel", None),
     ("prompt", {"captioner": "blip-lage"}, 404, "UnknownModel", None),
+    ("prompt", {"vocabulary": "no artist"}, 422, "BadOption", "vocabulary"),
+    ("prompt", {"vocabulary": 3}, 422, "BadOption", "vocabulary"),
+    ("prompt", {"leave_out": "a"}, 422, "BadOption", "leave_out"),
+    ("prompt", {"replacements": {" ": "a"}}, 422, "BadOption", "replacements"),
+    ("analyze", {"categories": []}, 422, "BadOption", "categories"),
+    ("analyze", {"categories": ["flavours"]}, 422, "BadOption", "categories"),
     ("analyze", {"top": 0}, 422, "BadOption", "top"),
     ("analyze", {"clip_model_name": "nonsense"}, 404, "UnknownModel", None),
     ("similarity", {"texts": []}, 422, "BadOption", "texts"),
@@ -985,7 +1047,14 @@ def test_every_route_and_field_stands_in_the_documentation():
         "prompt": (messages.PromptRequest, messages.PromptAnswer, messages.PartAnswer),
         "analyze": (messages.AnalyzeRequest, messages.AnalyzeAnswer),
         "similarity": (messages.SimilarityRequest, messages.SimilarityAnswer, messages.TextAnswer),
-        "catalog": (messages.CatalogAnswer, messages.ModelAnswer, messages.PlaceAnswer),
+        "catalog": (
+            messages.CatalogAnswer, messages.ModelAnswer, messages.PlaceAnswer,
+            messages.VocabularyAnswer,
+        ),
+        "vocabularies": (
+            messages.VocabulariesAnswer, messages.WordSetAnswer, messages.ChoiceAnswer,
+            messages.WordListAnswer,
+        ),
         "status": (messages.StatusAnswer, messages.RunAnswer, messages.LoadedAnswer),
         "unload": (messages.UnloadAnswer,),
         "interrupt": (messages.InterruptRequest, messages.InterruptAnswer),

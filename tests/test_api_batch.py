@@ -159,14 +159,14 @@ def test_a_nested_folder_becomes_texts(client, tmp_path):
     (folder / "more" / "4.jpg").write_bytes(b"no picture")
     batch = start(
         client, folder, recursive=True, mode="caption", trigger="sks style", prefix="drawn",
-        suffix="end", leave_out=["At Night"], replacements={"red cats": "big dogs", "dogs": "cows"},
+        suffix="end", leave_out=["At Night"], replacements={"red cats": "big dogs"},
     )
     assert batch["total"] == 5
     assert batch["id"].startswith("batch-")
     end = ended(client, batch)
     texts = written(folder)
     assert texts.keys() == {"1.txt", "2.jpg.txt", "2.png.txt", "more/3.txt", "failures.txt"}
-    assert texts["1.txt"] == "sks style, drawn, two big cows on a beach at sunset, end"
+    assert texts["1.txt"] == "sks style, drawn, two big dogs on a beach at sunset, end"
     assert texts["2.jpg.txt"].startswith("sks style, drawn, a blue house in a meadow")
     assert texts["2.png.txt"].startswith("sks style, drawn, three orange fish in a room")
     assert texts["more/3.txt"] == "sks style, drawn, two robots in a forest, end"
@@ -191,7 +191,8 @@ def test_every_field_reaches_the_batch(service, photos, monkeypatch):
     settings = {
         "captioner": "demo", "pool_size": 7, "min_flavors": 3, "max_flavors": 9,
         "token_budget": 40, "caption_beams": 2, "caption_min_length": 4, "caption_max_length": 20,
-        "chunk_size": 16, "low_memory": False,
+        "chunk_size": 16, "low_memory": False, "vocabulary": "no artists", "leave_out": "x, y",
+        "replacements": "m=n",
     }
     client = client_of(service, setting=settings.__getitem__)
     source = str(photos)
@@ -203,7 +204,7 @@ def test_every_field_reaches_the_batch(service, photos, monkeypatch):
         beside=[["ViT-B-32/openai", "demo"]], mode="style", negative=True, caption="a cat",
         subject="a dog", categories=["flavors"], pool_size=8, min_flavors=1, max_flavors=None,
         token_budget=None, caption_beams=1, caption_min_length=2, caption_max_length=3,
-        chunk_size=5, low_memory=True, captioner="none",
+        chunk_size=5, low_memory=True, captioner="none", vocabulary="all",
     )
     plain, full = asked
     captioning = CaptionOptions(2, 4, 20)
@@ -211,16 +212,18 @@ def test_every_field_reaches_the_batch(service, photos, monkeypatch):
         source,
         asked=InterrogateOptions(
             "fast", pool_size=7, min_flavors=3, max_flavors=9, token_budget=40,
-            captioning=captioning,
+            captioning=captioning, vocabulary="no artists", leave_out=("x", "y"),
+            replacements=(("m", "n"),),
         ),
         models=ModelOptions(("ViT-L-14/openai",), "demo", 16, low_memory=False),
     )
     assert full == BatchOptions(
         source, True, "csv", str(photos / "out.csv"), "replace", "{name}.txt", "{stem}.caption",
-        Wording("a", "b", "c", (("z", "y"), ("d", "e")), ("f", "g")),
+        Wording("a", "b", "c"),
         InterrogateOptions(
             "style", True, "a cat", "a dog", ("flavors",), 8, 1, None, None,
-            CaptionOptions(1, 2, 3),
+            CaptionOptions(1, 2, 3), leave_out=("f", "g"),
+            replacements=(("z", "y"), ("d", "e")),
         ),
         ModelOptions(("demo",), "none", 5, low_memory=True),
         (("ViT-B-32/openai", "demo"),),
@@ -475,6 +478,8 @@ EMPTY, BINARY = "an empty folder", "a file that is no list"
     ({"leave_out": "a"}, 422, "BadOption", "leave_out"),
     ({"leave_out": [3]}, 422, "BadOption", "leave_out"),
     ({"leave_out": [""]}, 422, "BadOption", "leave_out"),
+    ({"vocabulary": "no artist"}, 422, "BadOption", "vocabulary"),
+    ({"vocabulary": 3}, 422, "BadOption", "vocabulary"),
     ({"beside": ["demo"], "form": "csv"}, 422, "BadOption", "beside"),
     ({"beside": [[3]], "form": "csv"}, 422, "BadOption", "beside"),
     ({"beside": [[]], "form": "csv"}, 422, "BadOption", "beside"),

@@ -23,6 +23,7 @@ from clip_interrogator_ext.batch import decoding, outputs
 from clip_interrogator_ext.batch import folder as folder_module
 from clip_interrogator_ext.batch.folder import Batch
 from clip_interrogator_ext.batch.journal import NAME, Journal
+from clip_interrogator_ext.batch.keys import lists_key
 from clip_interrogator_ext.batch.looks import NAME as LOOKS
 from clip_interrogator_ext.batch.options import EXISTING, BatchOptions
 from clip_interrogator_ext.batch.pictures import find, name_texts
@@ -32,6 +33,7 @@ from clip_interrogator_ext.errors import BadOption, InterrogatorError, Interrupt
 from clip_interrogator_ext.faces import cli
 from clip_interrogator_ext.options import InterrogateOptions
 from clip_interrogator_ext.results import Look, Part, Prompt
+from clip_interrogator_ext.vocabulary.lists import Category
 
 if TYPE_CHECKING:
     from clip_interrogator_ext.batch.results import BatchProgress, BatchResult
@@ -52,6 +54,9 @@ class Engine:
         self.before_captions: Callable[[], None] = lambda: None
 
     def categories(self) -> dict[str, Any]:
+        return {}
+
+    def word_sets(self) -> dict[str, Any]:
         return {}
 
     @contextlib.contextmanager
@@ -333,17 +338,66 @@ def test_a_text_written_while_the_engine_was_busy_is_not_overwritten(engine, pho
 
 
 def test_wording():
-    """Left out with their commas, replaced as whole words, joined, the trigger once."""
-    wording = Wording(
-        prefix="a photo,", suffix="best", trigger="sks", replacements=(("cat", "sks cat"),),
-        leave_out=("blurry", "by Greg"),
-    )
-    text = wording.of_prompt("a cat, Blurry, a category by greg, blurry")
-    assert text == "a photo, a sks cat, a category, best"
+    """Joined with commas, the trigger once; nothing is added to a negative prompt."""
+    wording = Wording(prefix="a photo,", suffix="best", trigger="sks")
+    text = wording.of_prompt("a cat, a category")
+    assert text == "a photo, a cat, a category, best"
     assert wording.with_trigger(text) == f"sks, {text}"
     assert wording.with_trigger("SKS, a cat") == "SKS, a cat"
-    assert wording.of_negative("cat, blurry") == "sks cat"
+    said = {"mode": "fast", "text": "a cat", "negative": {"text": "blurry"}}
+    assert wording.of_answer(said) == ("a photo, a cat, best", "blurry")
+    assert wording.of_answer({**said, "mode": "negative"}) == ("a cat", None)
     assert Wording().of_prompt(", odd (text") == ", odd (text"
+
+
+def list_of(name: str, *phrases: str, **parts: tuple[str, ...]) -> dict[str, Category]:
+    own = {part: frozenset(some) for part, some in parts.items()}
+    return {name: Category(name, phrases, None, phrases, own)}
+
+
+def set_of(*choices: str, count: int | None = None, **more: Any) -> Any:
+    """Return a set of word lists, as far as its keys need it."""
+    return SimpleNamespace(
+        choices=[SimpleNamespace(list=name, count=count) for name in choices],
+        **{"without": (), "leave_out": (), **more},
+    )
+
+
+def test_answers_depend_on_the_lists_that_may_take_part():
+    """Those of ours, those of other programs that are named, and what the set takes from them."""
+    lists = {**list_of("flavors", "a", "b", light=("a",)), **list_of("wildcards:cats", "c")}
+    every, cats = set_of("flavors"), set_of("wildcards:cats")
+    key = lists_key(lists, every, None)
+    assert lists_key(dict(lists), set_of("flavors"), None) == key
+    changed = {**lists, **list_of("wildcards:cats", "d")}
+    assert lists_key(changed, every, None) == key
+    assert lists_key(changed, cats, None) != lists_key(lists, cats, None)
+    named = ("wildcards:cats",)
+    assert lists_key(changed, every, named) != lists_key(lists, every, named)
+    assert lists_key({**lists, **list_of("flavors", "a", "c")}, every, None) != key
+    moved = {**lists, **list_of("flavors", "a", "b", light=("b",))}
+    light = set_of("flavors/light")
+    assert lists_key(moved, every, None) == key
+    assert lists_key(moved, light, None) != lists_key(lists, light, None)
+    others = [
+        set_of("flavors", count=3), set_of("flavors", without=("flavors/light",)),
+        set_of("flavors", leave_out=("a",)), set_of("wildcards:cats"), None,
+    ]
+    assert len({key, *(lists_key(lists, other, None) for other in others)}) == 6
+
+
+def test_words_that_are_left_out_are_asked_anew(engine, photos):
+    """For another phrase takes the place of one that is left out; what is added costs nothing."""
+    draw(photos / "a.png", 1)
+    for number, asked in enumerate((
+        InterrogateOptions(), InterrogateOptions(leave_out=("fine",)),
+        InterrogateOptions(replacements=(("fine", "good"),)),
+        InterrogateOptions(vocabulary="no artists"),
+    ), 1):
+        for wording in (Wording(), Wording(prefix="x")):
+            run(engine, photos, asked=asked, wording=wording, existing="replace")
+        assert len(engine.asked) == number
+    assert engine.captioned == [[1]]
 
 
 def test_a_caption_from_a_file_stands_in_for_the_captioners(engine, photos):
@@ -883,13 +937,17 @@ def test_the_real_engine_and_the_command_line(backbone_folder, tmp_path, capfd):
     arguments = [
         "batch", str(tmp_path / "photos"), "--mode", "style", "--subject", "a cat",
         "--clip", str(backbone_folder), "--lists-dir", str(lists), "--device", "cpu",
-        "--cache-dir", str(tmp_path / "cache"), "--trigger", "sks", "--replace", "cat=dog",
+        "--cache-dir", str(tmp_path / "cache"), "--trigger", "sks", "--replace", "one=1",
+        "--leave-out", "two",
     ]
     assert cli.main(arguments) == 0
     printed = capfd.readouterr()
     assert printed.out == "2 of 2 done, 0 skipped.\n"
     assert "Prompts:" in printed.err
-    assert (tmp_path / "photos" / "0.txt").read_text().startswith("sks, a dog, ")
+    text = (tmp_path / "photos" / "0.txt").read_text()
+    assert text.startswith("sks, a cat, ")
+    assert " 1" in text
+    assert not {"one", "two"} & set(text.replace(",", "").split())
     assert cli.main([*arguments, "--quiet"]) == 0
     printed = capfd.readouterr()
     assert printed.out == "2 of 2 done (2 of them earlier), 0 skipped.\n"

@@ -560,12 +560,13 @@ def tab_of(service: Service, **surroundings: Any) -> BatchTab:
 def boxes(service: Service, tab: BatchTab, source: str, **changes: Any) -> list[Any]:
     """Return what the boxes of a tab hold after the first six, at their defaults but for some."""
     written = {name: box.value or "" for name, box in tab.written.items()}
-    assert set(changes) <= {*written, "mode", "min_flavors"}
+    assert set(changes) <= {*written, "mode", "min_flavors", "leave_out", "replacements"}
     numbers = [NUMBERS[0], changes.get("min_flavors", 8), *NUMBERS[2:]]
     return [
         changes.get("mode", "fast"), False, "demo", "demo",
         *(changes.get(name, value) for name, value in written.items()),
-        list(service.positive_categories()), *numbers, False,
+        "all", list(service.positive_categories()), changes.get("leave_out", ""),
+        changes.get("replacements", ""), *numbers, False,
     ]
 
 
@@ -602,9 +603,9 @@ def test_the_boxes_ask_for_what_is_written_in_them(service):
     )
     assert (full.form, full.existing, full.output) == ("csv", "replace", "out")
     assert (full.name, full.caption_from) == ("{name}.cap", "{stem}.caption")
-    assert full.wording == Wording(
-        "a", "b", "sks", (("old", "new"), ("x y", "z=1")), ("by", "me")
-    )
+    assert full.wording == Wording("a", "b", "sks")
+    assert full.asked.replacements == (("old", "new"), ("x y", "z=1"))
+    assert full.asked.leave_out == ("by", "me")
     assert full.beside == (("one", "two"), ("three", "four"))
     assert (full.asked.mode, full.asked.min_flavors) == ("style", 3)
 
@@ -629,7 +630,7 @@ def test_boxes_that_were_emptied_ask_for_the_defaults(service):
         (FOLDER, "", {}, "Name a folder of pictures."),
         (FOLDER, "{photos}/none", {}, "There is no folder and no file"),
         (FOLDER, "{photos}/empty", {}, "There are no pictures in"),
-        (FOLDER, "{photos}", {"replacements": "only"}, "as OLD=NEW, not &quot;only&quot;."),
+        (FOLDER, "{photos}", {"replacements": "only"}, "OLD=NEW"),
         (FOLDER, "{photos}", {"name": "same.txt"}, "must hold {stem} or {name}"),
         (FOLDER, "{photos}", {"beside": "other"}, "The form txt holds one prompt a picture"),
         (FOLDER, "{photos}", {"min_flavors": "x"}, "Minimum flavors must be a whole number"),

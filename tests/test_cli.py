@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from clip_interrogator_ext import Service
+from clip_interrogator_ext.errors import BadWordList
 from clip_interrogator_ext.faces import cli
 from clip_interrogator_ext.models import weights
 
@@ -127,6 +129,9 @@ def test_wrong_usage_is_code_2_with_a_sentence(run, image, engine, tmp_path):
         (["prompt", image, "--pool-size", "0", *engine], "Pool size must be from 1 to"),
         (["prompt", image, "--clip", "ViT-bigG-14/laion2b_s39b"], "laion2b_s39b_b160k"),
         (["prompt", image, "--clip", "coca_base/"], "names no weights"),
+        (["prompt", image, "--vocabulary", "no artist", *engine], "no artists"),
+        (["prompt", image, "--replace", "cat", *engine], "write it as OLD=NEW"),
+        (["lists", "--prepare", "--get-classic"], "not allowed with argument"),
         (["prompt", image, "--captioner", "blip-lage", *engine], "Did you mean blip-large"),
         (["prompt", image, "--mode", "fast", "--captioner", "none", *engine], "needs a caption"),
         (["prompt", image, "--device", "warp9", "--clip", engine[1]], "can't be used here"),
@@ -177,12 +182,122 @@ def test_models_lists_the_recommended_and_all(run, tmp_path):
     assert len(out.splitlines()) > 80
 
 
+def test_analyze_asks_the_named_lists(run, image, engine):
+    """In place of the usual ones; one that is not there is the caller's mistake."""
+    _, out, _ = run("analyze", image, "--top", 2, "--categories", "flavors, sites", *engine)
+    assert [line for line in out.splitlines() if not line.startswith(" ")] == ["flavors", "sites"]
+    code, _, err = run("analyze", image, "--categories", "flavours", *engine)
+    assert code == 2
+    assert "flavors" in err
+
+
 def test_lists_names_sizes_and_files(run, lists_dir):
     """The lists in use, the user's in place of the bundled."""
     _, out, _ = run("lists", "--lists-dir", lists_dir)
-    line = next(line for line in out.splitlines() if line.startswith("artists"))
+    lists = out.partition("Word lists\n")[2].splitlines()
+    line = next(line for line in lists if line.strip().startswith("artists"))
     assert "6 phrases" in line
     assert str(lists_dir) in line
+
+
+def test_own_lists_are_found_without_being_named(run, tmp_path, monkeypatch):
+    """In the folder of the models where one is named, else in the user's own."""
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "dragons.txt").write_text("a red dragon", encoding="utf-8")
+    monkeypatch.setenv("CLIP_INTERROGATOR_EXT_DATA", str(tmp_path / "none"))
+    assert "dragons" not in run("lists")[1]
+    assert "dragons" in run("lists", "--models-dir", tmp_path)[1]
+    monkeypatch.setenv("CLIP_INTERROGATOR_EXT_DATA", str(tmp_path))
+    assert "dragons" in run("lists")[1]
+
+
+def test_lists_tells_what_the_sets_hold_and_what_is_missing(run, lists_dir):
+    """Each set with a sentence, its lists, and those that are not on this machine."""
+    code, out, _ = run("lists", "--lists-dir", lists_dir)
+    assert code == 0
+    sets = out.partition("Word lists\n")[0]
+    assert sets.startswith("Sets of word lists\n  all ")
+    assert "\n  no artists " in sets
+    classic = sets.partition("\n  classic ")[2]
+    assert "classic:flavors" in classic
+
+
+def test_lists_shows_the_phrases_of_a_list_and_of_a_part(run, lists_dir, tmp_path):
+    """One a line, in the list's order; another name is the caller's mistake."""
+    folder = tmp_path / "dragons"
+    folder.mkdir()
+    (folder / "red.txt").write_text("a red dragon\na fire dragon", encoding="utf-8")
+    (folder / "sea.txt").write_text("a sea dragon", encoding="utf-8")
+    assert run("lists", "--show", "mediums", "--lists-dir", lists_dir)[1].splitlines() == [
+        "mediums one", "mediums two", "mediums three",
+    ]
+    shown = ["lists", "--lists-dir", tmp_path, "--show"]
+    assert run(*shown, "dragons/red")[1].splitlines() == ["a red dragon", "a fire dragon"]
+    for name, words in (("dragon", "Did you mean dragons"), ("dragons/sae", "no part 'sae'")):
+        code, out, err = run(*shown, name)
+        assert (code, out) == (2, "")
+        assert words in err
+
+
+def test_lists_are_made_ready(run, engine, image):
+    """With a bar on stderr, once; then a question has nothing more to compute."""
+    only = ["--categories", "flavors,sites"]
+    code, out, err = run("lists", "--prepare", *only, *engine)
+    assert code == 0
+    counts = {line.split()[0]: line.split()[1:] for line in out.splitlines()}
+    assert counts["flavors"] == ["3", "phrases", "computed"]
+    assert counts.keys() == {"flavors", "sites"}
+    assert "%|" in err
+    _, out, err = run("lists", "--prepare", *only, *engine)
+    assert [line.split()[1:] for line in out.splitlines()] == [["was", "ready"]] * 2
+    code, _, err = run("lists", "--prepare", "--categories", "nonsense", *engine)
+    assert code == 2
+    assert "nonsense" in err
+
+
+def test_the_classic_lists_are_said_to_be_somewhere(run, monkeypatch, tmp_path):
+    """Where they were put, on stdout; what stands in the way is a sentence and code 1."""
+    monkeypatch.setattr(Service, "get_classic", lambda _self, _task=None: tmp_path)
+    assert run("lists", "--get-classic")[:2] == (0, f"The classic lists are in {tmp_path}.\n")
+
+    def fail(_self, _task=None):
+        raise BadWordList("There is no network: connect, and try again.")
+
+    monkeypatch.setattr(Service, "get_classic", fail)
+    code, out, err = run("lists", "--get-classic")
+    assert (code, out) == (1, "")
+    assert err == "There is no network: connect, and try again.\n"
+
+
+def test_a_set_and_words_reach_the_question(run, image, engine):
+    """Chosen by name; left out and replaced in captions and phrases; given again if need be."""
+    asked = ["prompt", image, "--json", "--mode", "fast", "--caption", CAPTION, *engine]
+    answer = json.loads(run(*asked, "--vocabulary", "no artists")[1])
+    assert answer["parts"]
+    assert "artists" not in {part["category"] for part in answer["parts"]}
+    answer = json.loads(run(
+        *asked, "--leave-out", "one, two", "--leave-out", "red", "--replace", "cat=dog",
+        "--replace", "three=four",
+    )[1])
+    assert answer["text"].startswith("a dog, ")
+    words = set(answer["text"].replace(",", "").split())
+    assert "four" in words
+    assert not {"one", "two", "three", "red", "cat"} & words
+
+
+def test_help_is_quick_and_loads_no_network_library():
+    """It is asked for often, and by shells that complete words."""
+    program = (
+        "import sys; from clip_interrogator_ext.faces.cli import main\n"
+        "try:\n    main(['lists', '--help'])\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'torch', 'gradio', 'fastapi', 'open_clip'} & set(sys.modules)))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program], cwd=Path(__file__).parents[1], capture_output=True,
+        text=True, check=True,
+    )
+    assert "--get-classic" in answer.stdout
+    assert answer.stdout.splitlines()[-1] == "[]"
 
 
 def test_demo_models_are_announced(run, image, lists_dir, tmp_path):

@@ -15,6 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import BrowserContext, Request, Route, expect
 
+from clip_interrogator_ext.models.open_clip import count_clip_tokens
 from tests import browser
 from tests.browser import CASTLE, PATIENCE, Driver
 
@@ -115,6 +116,14 @@ def start_a_long_run(user: Driver) -> None:
     expect(user.element("stop")).to_be_enabled(timeout=PATIENCE)
 
 
+def counted(user: Driver, text: str) -> None:
+    """Wait until the tokens of a text are shown."""
+    tokens, limit = count_clip_tokens(text)
+    expect(user.element("prompt-count")).to_contain_text(
+        f"{tokens}/{limit} tokens", timeout=PATIENCE
+    )
+
+
 # The prompt
 
 
@@ -143,6 +152,19 @@ def test_the_token_count_follows_what_is_written(user):
     expect(user.element("prompt-count")).to_contain_text("3/75 tokens", timeout=PATIENCE)
     user.write("prompt", ", ".join(["castle"] * 50))
     expect(user.element("prompt-count")).to_contain_text("99/75 tokens", timeout=PATIENCE)
+
+
+def test_a_count_that_warns_moves_nothing(user):
+    """Else a click on what stands below is lost, where the button moves away from under it."""
+    tops = []
+    for words in (3, 80):
+        text = " ".join(["a"] * words)
+        user.write("prompt", text)
+        counted(user, text)
+        box = user.element("negative").bounding_box()
+        assert box is not None
+        tops.append(box["y"])
+    assert tops[0] == tops[1]
 
 
 def test_progress_is_shown_and_stop_keeps_what_was_found(user):
@@ -174,8 +196,10 @@ def test_a_click_takes_exactly_one_phrase_out_and_another_puts_it_back(user):
     written = "my own, " + without + ", (hill:1.2)"
     user.write("prompt", written)
     phrase.check()
-    expect(user.box("prompt")).to_have_value("my own, " + found + ", (hill:1.2)")
+    whole = "my own, " + found + ", (hill:1.2)"
+    expect(user.box("prompt")).to_have_value(whole)
     expect(user.element("score")).to_be_visible()
+    counted(user, whole)  # the answer to the last change has come: nothing moves any more
     user.element("score").click()
     expect(user.element("similarity")).to_contain_text(
         re.compile(r"Similarity of picture and prompt: -?0\.\d{3}"), timeout=PATIENCE
@@ -228,6 +252,42 @@ def test_options_are_respected(user):
     user.element("categories", "label").filter(has_text="mediums").locator("input").uncheck()
     user.generate()
     assert phrases_of(user) == ["in the snow"]
+
+
+def test_a_set_of_word_lists_chooses_the_lists(user):
+    """Its line says what it is about, and the choice among all lists is there for all only."""
+    user.upload(CASTLE)
+    user.unfold_options()
+    expect(user.element("categories")).to_be_visible()
+    user.choose("vocabulary", "no artists")
+    expect(user.element("categories")).to_be_hidden(timeout=PATIENCE)
+    expect(user.element("vocabulary-help")).to_contain_text(re.compile("artist", re.IGNORECASE))
+    user.generate()
+    labels = user.element("phrases", "label").all_inner_texts()
+    assert labels
+    assert not [label for label in labels if "· artists" in label]
+    user.choose("vocabulary", "all")
+    expect(user.element("categories")).to_be_visible(timeout=PATIENCE)
+
+
+def test_words_are_left_out_and_replaced(user):
+    """In captions and phrases, before the search: others take the place of what is left out."""
+    user.upload(CASTLE)
+    user.generate()
+    count = len(phrases_of(user))
+    user.unfold_options()
+    user.write("leave-out", "pixel art")
+    user.write("replacements", "castle=fort\nsnow=ice")
+    user.element("generate").click()
+    expect(user.box("prompt")).to_have_value(
+        re.compile("^a purple fort in the ice at night"), timeout=PATIENCE
+    )
+    user.answered()
+    assert "pixel art" not in user.value("prompt")
+    assert abs(len(phrases_of(user)) - count) <= 2
+    user.write("replacements", "castle")
+    user.element("generate").click()
+    expect(user.message().locator("[role=alert]")).to_contain_text("OLD=NEW", timeout=PATIENCE)
 
 
 def test_ctrl_enter_generates_with_what_was_just_written(user):

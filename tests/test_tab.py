@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -122,7 +123,8 @@ def ask(mode: str = "best", **changes: object) -> asking.Request:
     """Return what the page asks for with its boxes at their defaults, but for some."""
     given = {
         "negative": False, "backbones": "demo", "captioner": "demo", "caption": "", "subject": "",
-        "categories": list(CATEGORIES), "numbers": NUMBERS, "low_memory": False, **changes,
+        "vocabulary": "all", "categories": list(CATEGORIES), "leave_out": "", "replacements": "",
+        "numbers": NUMBERS, "low_memory": False, **changes,
     }
     numbers, low = given.pop("numbers"), given.pop("low_memory")
     return asking.request(CATEGORIES, mode, *given.values(), *numbers, low)
@@ -181,6 +183,25 @@ def test_all_categories_are_no_choice():
     assert ask(categories=["flavors"]).options.categories == ("flavors",)
     with pytest.raises(BadOption):
         ask(categories=[])
+
+
+def test_lists_are_chosen_among_all_of_them_only():
+    """Another set chooses its lists itself, whatever the hidden boxes hold."""
+    asked = ask(vocabulary="no artists", categories=["flavors"]).options
+    assert (asked.vocabulary, asked.categories) == ("no artists", None)
+    assert ask(vocabulary="no artists", categories=[]).options.categories is None
+    assert ask(vocabulary=None).options == InterrogateOptions()
+
+
+def test_words_are_left_out_and_replaced_as_they_are_written():
+    """One a line or with commas; what can't be read is refused by name; emptied boxes ask none."""
+    asked = ask(leave_out="by\n me , you", replacements="old=new\n x y = z").options
+    assert asked.leave_out == ("by", "me", "you")
+    assert asked.replacements == (("old", "new"), ("x y", "z"))
+    assert ask(leave_out=None, replacements=None).options == InterrogateOptions()
+    with pytest.raises(BadOption, match="OLD=NEW") as caught:
+        ask(replacements="only")
+    assert caught.value.field == "replacements"
 
 
 def test_backbones_are_split_at_their_joint():
@@ -414,6 +435,45 @@ def test_the_page_builds_with_the_defaults_it_is_given(service):
     assert props(blocks, "max-flavors")["value"] == "7"
     assert props(blocks, "token-budget")["value"] == ""
     assert boxes.prompt.elem_id == "cliext-prompt"
+
+
+def choices_of(blocks: gr.Blocks, name: str) -> list[str]:
+    """Return the choices of an element, of which Gradio 4 and 6 make pairs."""
+    choices = props(blocks, name)["choices"]
+    return [one if isinstance(one, str) else one[0] for one in choices]
+
+
+def test_the_sets_of_word_lists_are_offered_at_the_settings(service):
+    """One that is not there any more can still be shown; a line says what the set is about."""
+    blocks, _ = build(service, Surroundings())
+    assert choices_of(blocks, "vocabulary") == list(service.word_sets())
+    assert props(blocks, "vocabulary")["value"] == "all"
+    assert props(blocks, "categories")["visible"] is True
+    assert choices_of(blocks, "categories") == list(service.positive_categories())
+    about = service.word_sets()["all"].about
+    assert elements.note(about) in str(props(blocks, "vocabulary-help")["value"])
+    given = {"vocabulary": "gone", "leave_out": "a, b", "replacements": "old=new"}
+    default = Surroundings().setting
+    blocks, _ = build(service, Surroundings(setting=lambda key: given.get(key, default(key))))
+    assert choices_of(blocks, "vocabulary") == [*service.word_sets(), "gone"]
+    assert props(blocks, "vocabulary")["value"] == "gone"
+    assert props(blocks, "categories")["visible"] is False
+    assert "no set of word lists called gone" in str(props(blocks, "vocabulary-help")["value"])
+    assert props(blocks, "leave-out")["value"] == "a, b"
+    assert props(blocks, "replacements")["value"] == "old=new"
+
+
+def test_lists_that_are_not_here_are_told_of():
+    """In a line that warns, under what the set is about."""
+    classic = SimpleNamespace(about="As <they> were.", missing=lambda _: ("classic:flavors",))
+    sets = {"classic": classic}
+    service = SimpleNamespace(word_sets=lambda: sets, categories=dict)
+    html = asking.vocabulary_help(service, "classic")
+    assert "As &lt;they&gt; were." in html
+    assert 'class="cliext-warning"' in html
+    assert "Not on this machine: classic:flavors." in html
+    sets["classic"] = SimpleNamespace(about="As they were.", missing=lambda _: ())
+    assert "warning" not in asking.vocabulary_help(service, "classic")
 
 
 def test_notices_stand_first_and_are_text(service):

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from clip_interrogator_ext import catalog
-from clip_interrogator_ext.errors import BadOption, Interrupted
+from clip_interrogator_ext.errors import BadOption, BadWordList, Interrupted
 from clip_interrogator_ext.options import interrogate_options, model_options
 from clip_interrogator_ext.settings import SETTINGS
 
@@ -350,10 +350,60 @@ def test_models_folders(webui, host, monkeypatch):
     assert host.models_dirs == (Path("/mine"), Path("/clip"), models / "CLIP", models / "BLIP")
 
 
+def test_the_users_own_lists_lie_beside_the_models(webui, host):
+    assert host.lists_dir == Path("/webui/models/clip-interrogator/lists")
+    webui.opts.data["clip_interrogator_ext_models_dir"] = "/mine"
+    assert host.lists_dir == Path("/mine/lists")
+
+
+@pytest.fixture
+def folders(webui, tmp_path, monkeypatch):
+    """The WebUI's folders, which exist and are empty."""
+    names = {
+        "script_path": "program", "data_path": "data", "extensions_dir": "data/extensions",
+    }
+    for name, folder in names.items():
+        (tmp_path / folder).mkdir(parents=True)
+        monkeypatch.setattr(webui.ours("host"), name, str(tmp_path / folder))
+    return tmp_path
+
+
+def test_lists_of_other_programs_are_found_where_they_are(webui, folders, host):
+    """The WebUI's own, and those of Dynamic Prompts; what is not there is not named."""
+    assert host.other_lists == {}
+    beside = folders / "program" / "wildcards"
+    its_own = folders / "data" / "extensions" / "sd-dynamic-prompts" / "wildcards"
+    chosen = folders / "chosen"
+    for folder in (beside, its_own, chosen):
+        folder.mkdir(parents=True)
+        if folder == chosen:
+            webui.opts.data["wildcard_dir"] = str(chosen)
+        assert host.other_lists == {"wildcards": folder}
+    webui.opts.data["wildcard_dir"] = str(folders / "gone")
+    assert host.other_lists == {"wildcards": its_own}
+    for name in ("program", "data"):
+        (folders / name / "interrogate").mkdir()
+        assert host.other_lists["interrogate"] == folders / name / "interrogate"
+
+
+def test_strangers_can_not_move_the_folder_of_wildcards(webui, folders, host, monkeypatch):
+    """What that extension's settings said at the start holds."""
+    (folders / "owner").mkdir()
+    webui.opts.data["wildcard_dir"] = str(folders / "owner")
+    webui.ours("settings").remember()
+    monkeypatch.setattr(webui.flags, "disable_extension_access", True)
+    webui.opts.data["wildcard_dir"] = "/"
+    assert host.other_lists == {"wildcards": folders / "owner"}
+
+
+SETS = ["all", "no artists"]
+
+
 def test_arguments_of_settings_fit_updates_too(webui):
     """AUTOMATIC1111 repeats them whenever a page is loaded, and Gradio 3 refuses some."""
     for row in SETTINGS.values():
-        component, arguments = webui.ours("settings")._component(row)
+        component, arguments = webui.ours("settings")._component(row, lambda: SETS)
+        arguments = arguments() if callable(arguments) else arguments
         update = getattr(getattr(component, "func", component), "update", None)
         if update is not None:
             update(**{key: value for key, value in arguments.items() if key != "precision"})
@@ -365,13 +415,18 @@ def test_strangers_can_not_name_places_in_the_settings(webui, host, monkeypatch)
     settings = webui.ours("settings")
     settings.remember()
     monkeypatch.setattr(webui.flags, "disable_extension_access", True)
-    changed = {"models_dir": "/", "clip": "ViT-L-14=/etc/passwd", "captioner": "/", "mode": "fast"}
+    changed = {
+        "models_dir": "/", "clip": "ViT-L-14=/etc/passwd", "captioner": "/", "mode": "fast",
+        "wildcards_dir": "/", "interrogate_dir": "/", "vocabulary": "no artists",
+    }
     for key, value in changed.items():
         webui.opts.data[f"clip_interrogator_ext_{key}"] = value
     assert settings.setting("models_dir") == "/owner"
     assert settings.setting("clip") == SETTINGS["clip"].default
     assert settings.setting("captioner") == SETTINGS["captioner"].default
+    assert settings.setting("wildcards_dir") is settings.setting("interrogate_dir") is None
     assert settings.setting("mode") == "fast"
+    assert settings.setting("vocabulary") == "no artists"
     assert host.chosen_models == {SETTINGS["clip"].default, SETTINGS["captioner"].default}
 
 
@@ -612,7 +667,7 @@ def test_a_count_that_fails_is_none(webui, host, monkeypatch):
 def settings(webui):
     """Our settings, shown in the WebUI's Settings tab."""
     settings = webui.ours("settings")
-    settings.add_section(lambda: webui.events.append("folders"))
+    settings.add_section(lambda: webui.events.append("folders"), lambda: SETS)
     return settings
 
 
@@ -624,9 +679,27 @@ def test_every_setting_is_in_our_section_and_can_be_drawn(webui, settings):
         assert row.help in option.comment_after
         assert option.default is not None  # the WebUI draws no nullable option
         json.dumps(option.default)
+        arguments = option.component_args
         with gr.Blocks():
-            option.component(label=option.label, value=option.default, **option.component_args)
+            option.component(
+                label=option.label, value=option.default,
+                **(arguments() if callable(arguments) else arguments),
+            )
         assert settings.setting(key) == row.default
+
+
+def test_sets_of_word_lists_are_read_when_the_settings_are_shown(webui, settings):
+    """The saved one is always among them: else nothing could be saved any more."""
+    option = webui.opts.data_labels["clip_interrogator_ext_vocabulary"]
+    assert option.component is gr.Dropdown
+    assert option.component_args() == {"choices": SETS}
+    SETS.append("mine")
+    try:
+        assert option.component_args() == {"choices": ["all", "no artists", "mine"]}
+    finally:
+        SETS.remove("mine")
+    webui.opts.data["clip_interrogator_ext_vocabulary"] = "gone"
+    assert option.component_args() == {"choices": [*SETS, "gone"]}
 
 
 def test_a_setting_that_was_never_shown_has_its_default(webui):
@@ -645,6 +718,8 @@ def test_a_setting_that_was_never_shown_has_its_default(webui):
         ("device", " ", None), ("device", "cuda:1", "cuda:1"), ("device", 5, None),
         ("clip", "", catalog.DEFAULT_BACKBONE), ("clip", "demo", "demo"),
         ("captioner", ["x"], catalog.DEFAULT_CAPTIONER),
+        ("vocabulary", "", "all"), ("vocabulary", "no artists", "no artists"),
+        ("leave_out", " ", None), ("leave_out", "a, b", "a, b"), ("replacements", 3, None),
     ],
 )
 def test_a_saved_value_is_read_as_its_row_wants_it(webui, settings, key, saved, value):
@@ -654,10 +729,12 @@ def test_a_saved_value_is_read_as_its_row_wants_it(webui, settings, key, saved, 
 
 
 def test_folders_apply_at_once_and_places_are_the_owners(webui, settings):
-    webui.opts.set("clip_interrogator_ext_lists_dir", "/lists")
-    assert webui.events.count("folders") == 1
-    assert not webui.opts.set("clip_interrogator_ext_models_dir", "/x", is_api=True)
-    assert "clip_interrogator_ext_models_dir" in webui.opts.restricted_opts
+    for count, key in enumerate(("lists_dir", "wildcards_dir", "interrogate_dir"), 1):
+        webui.opts.set(f"clip_interrogator_ext_{key}", "/lists")
+        assert webui.events.count("folders") == count
+    for key in ("models_dir", "lists_dir", "wildcards_dir", "interrogate_dir"):
+        assert not webui.opts.set(f"clip_interrogator_ext_{key}", "/x", is_api=True)
+        assert f"clip_interrogator_ext_{key}" in webui.opts.restricted_opts
 
 
 # Who may call
@@ -911,6 +988,13 @@ def test_a_start_and_a_reload(webui, faces):
     assert all(len(one) <= 1 for one in webui.callbacks.callback_map.values())
 
 
+def test_the_webui_keeps_no_values_of_our_boxes(webui, faces):
+    """They begin with what our settings say, not with what they held at the first start."""
+    page, _, _ = load_ui(webui)
+    assert page.blocks
+    assert all(block.do_not_save_to_config for block in page.blocks.values())
+
+
 def test_registering_again_changes_nothing(webui, faces):
     load_ui(webui)
     for _ in range(3):
@@ -922,9 +1006,26 @@ def test_registering_again_changes_nothing(webui, faces):
 def test_folders_reach_the_service(webui, faces, tmp_path, monkeypatch):
     load_ui(webui)
     seen = []
-    monkeypatch.setattr(webui.ours().service(), "use_folders", lambda *both: seen.append(both))
+    monkeypatch.setattr(webui.ours().service(), "use_folders", lambda **all: seen.append(all))
     webui.opts.set("clip_interrogator_ext_lists_dir", str(tmp_path))
-    assert seen == [(None, str(tmp_path))]
+    none = {"cache_dir": None, "wildcards_dir": None, "interrogate_dir": None}
+    assert seen == [{**none, "lists_dir": str(tmp_path)}]
+
+
+def test_the_settings_offer_the_services_sets(webui, faces, monkeypatch, caplog):
+    """Sets that can't be read cost the WebUI's settings nothing."""
+    load_ui(webui)
+    option = webui.opts.data_labels["clip_interrogator_ext_vocabulary"]
+    offered = option.component_args()["choices"]
+    assert offered == list(webui.ours().service().word_sets())
+    assert offered[0] == "all"
+
+    def fail():
+        raise BadWordList("The sets can't be read.")
+
+    monkeypatch.setattr(webui.ours().service(), "word_sets", fail)
+    assert option.component_args() == {"choices": ["all"]}
+    assert "The sets can't be read." in caplog.text
 
 
 def test_a_tab_that_fails_leaves_a_sentence(webui, faces, monkeypatch, caplog):

@@ -149,7 +149,11 @@ class Batch:
         options = self._options
         found = pictures.find(options.input, options.recursive)
         folder, output = place_of(options, found.root)
-        lists = lists_key(self.service.categories())
+        asked = options.asked
+        lists = lists_key(
+            self.service.categories(), self.service.word_sets().get(asked.vocabulary),
+            asked.categories,
+        )
         job = job_key(options, found.root, folder, lists)
         journal = Journal(folder, job, place_key(found.root, folder))
         with contextlib.closing(journal), self.service.series(self._task) as series:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +14,32 @@ if TYPE_CHECKING:
     from clip_interrogator_ext.batch.options import BatchOptions
     from clip_interrogator_ext.options import InterrogateOptions, ModelOptions
     from clip_interrogator_ext.vocabulary.lists import Category
+    from clip_interrogator_ext.vocabulary.sets import WordSet
 
 
-def lists_key(categories: Mapping[str, Category]) -> str:
-    """Return the hash of the word lists in use."""
-    return _hash([[name, list(one.phrases)] for name, one in categories.items()])
+def lists_key(
+    categories: Mapping[str, Category], chosen: WordSet | None, named: Sequence[str] | None
+) -> str:
+    """Return the hash of the word lists that may take part, and of what a set takes from them.
+
+    Those are our own and the user's; of other programs' lists, whose names have a colon, those that
+    the chosen set or the question names.
+    """
+    taken = [] if chosen is None else [(one.list, one.count) for one in chosen.choices]
+    without = () if chosen is None else chosen.without
+    left_out = () if chosen is None else chosen.leave_out
+    names = sorted({*(named or ()), *(name for name, _ in taken), *without})
+    wholes = {name.partition("/")[0] for name in names}
+    contents = []
+    for name, category in categories.items():
+        if ":" in name and name not in wholes:
+            continue
+        contents.append([name, _phrases_hash(category.phrases)])
+        for named_part in names:
+            whole, _, part = named_part.partition("/")
+            if whole == name and part in category.parts:
+                contents.append([named_part, _phrases_hash(sorted(category.parts[part]))])
+    return _hash([taken, without, left_out, names, contents])
 
 
 def answer_key(
@@ -30,8 +51,7 @@ def answer_key(
     """
     caption = None if asked.caption is None else " ".join(asked.caption.split())
     return _hash([
-        sha256, models.backbones, models.captioner, {**asdict(asked), "caption": caption},
-        None if asked.mode == "caption" else lists,
+        sha256, models.backbones, models.captioner, {**asdict(asked), "caption": caption}, lists,
     ])
 
 
@@ -64,6 +84,11 @@ def place_key(root: Path, folder: Path) -> str:
         return Path(os.path.relpath(root, folder)).as_posix()
     except ValueError:  # on another drive
         return root.as_posix()
+
+
+def _phrases_hash(phrases: Sequence[str]) -> str:
+    # As one text: there may be hundreds of thousands.
+    return hashlib.sha256("\n".join(phrases).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _hash(value: Any) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from modules import script_callbacks
 
+from clip_interrogator_ext.errors import InterrogatorError
 from clip_interrogator_ext.webui import receiving, settings
 from clip_interrogator_ext.webui.host import WebuiHost
 
@@ -33,10 +34,7 @@ def service() -> Service:
 
     with _service_lock:
         if _service is None:
-            _service = Service(
-                WebuiHost(), cache_dir=settings.setting("cache_dir"),
-                lists_dir=settings.setting("lists_dir"),
-            )
+            _service = Service(WebuiHost(), **_folders())
         return _service
 
 
@@ -87,13 +85,27 @@ def unload() -> None:
     service().unload()
 
 
+def _folders() -> dict[str, Any]:
+    """Return the folders that the settings name, as the service takes them."""
+    return {key: settings.setting(key) for key in settings.FOLDERS}
+
+
 def _use_folders() -> None:
-    service().use_folders(settings.setting("cache_dir"), settings.setting("lists_dir"))
+    service().use_folders(**_folders())
+
+
+def _vocabularies() -> list[str]:
+    """Return the names of the sets of word lists; where they can't be read there are none."""
+    try:
+        return list(service().word_sets())
+    except InterrogatorError as error:  # which the tab shows as well
+        log.warning("%s", error)
+        return []
 
 
 def _on_ui_settings() -> None:
     settings.remember()
-    settings.add_section(on_folders_changed=_use_folders)
+    settings.add_section(on_folders_changed=_use_folders, vocabularies=_vocabularies)
     _use_folders()
 
 

@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from modules import devices, shared
-from modules.paths_internal import models_path
+from modules.paths_internal import data_path, extensions_dir, models_path, script_path
 
+from clip_interrogator_ext.host import as_path, is_folder
 from clip_interrogator_ext.webui.flavour import flavour_of_this_webui
 from clip_interrogator_ext.webui.jobs import Jobs
-from clip_interrogator_ext.webui.settings import setting
+from clip_interrogator_ext.webui.settings import setting, wildcard_dir
 
 log = logging.getLogger(__name__)
 
 _OWN_FOLDER = "clip-interrogator"
 _FOLDERS_OF_THE_WEBUI = ("CLIP", "BLIP")  # of SD 3, and of the host's own interrogator
+_DYNAMIC_PROMPTS = "sd-dynamic-prompts"
 
 # The attributes of a checkpoint that say what it is, the telling ones first.
 _KINDS = (
@@ -57,6 +59,26 @@ class WebuiHost:
             *([Path(clip)] if clip else []),
             *(models / name for name in _FOLDERS_OF_THE_WEBUI),
         )
+
+    @property
+    def lists_dir(self) -> Path:
+        """Where the user's own word lists are kept: in our models folder."""
+        return self.models_dirs[0] / "lists"
+
+    @property
+    def other_lists(self) -> dict[str, Path]:
+        """The folders of the WebUI's own interrogator and of the extension Dynamic Prompts."""
+        found = {
+            # The WebUI has it in the folder that it runs in, which is that of its program.
+            "interrogate": _first_folder(
+                Path(data_path, "interrogate"), Path(script_path, "interrogate")
+            ),
+            "wildcards": _first_folder(
+                wildcard_dir(), Path(extensions_dir, _DYNAMIC_PROMPTS, "wildcards"),
+                Path(script_path, "wildcards"),
+            ),
+        }
+        return {name: folder for name, folder in found.items() if folder is not None}
 
     @property
     def after_run(self) -> str:
@@ -130,3 +152,8 @@ class WebuiHost:
             if getattr(checkpoint, attribute, False):
                 return kind
         return _KIND_OF_ENGINE.get(type(checkpoint).__name__)
+
+
+def _first_folder(*names: Any) -> Path | None:
+    """Return the first of the names that is that of a folder; None and "" are those of none."""
+    return next((as_path(name) for name in names if name and is_folder(name)), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,9 +14,11 @@ from clip_interrogator_ext.host import is_folder
 from clip_interrogator_ext.settings import SETTINGS, Setting
 
 SECTION = ("clip_interrogator_ext", "Interrogator")
-_FOLDERS = ("cache_dir", "lists_dir")
-_PLACES = ("device", "models_dir", *_FOLDERS)
+FOLDERS = ("cache_dir", "lists_dir", "wildcards_dir", "interrogate_dir")
+_PLACES = ("device", "models_dir", *FOLDERS)
 """What says where things are on this machine, which the WebUI lets its owner lock."""
+_OF_DYNAMIC_PROMPTS = "wildcard_dir"
+"""The option in which the extension Dynamic Prompts keeps the folder of its lists."""
 _MODELS = ("clip", "captioner")
 _WIDEST_SLIDER = 512
 
@@ -49,6 +51,14 @@ def remember() -> None:
     """Take note of the settings as they are when the WebUI starts."""
     for key in SETTINGS:
         _at_start.setdefault(key, shared.opts.data.get(option_key(key)))
+    _at_start.setdefault(_OF_DYNAMIC_PROMPTS, shared.opts.data.get(_OF_DYNAMIC_PROMPTS))
+
+
+def wildcard_dir() -> Any:
+    """Return the folder of Dynamic Prompts' lists, if that extension's settings name one."""
+    if shared.cmd_opts.disable_extension_access:
+        return _at_start.get(_OF_DYNAMIC_PROMPTS)
+    return shared.opts.data.get(_OF_DYNAMIC_PROMPTS)
 
 
 def _names_a_place(key: str, value: Any) -> bool:
@@ -58,25 +68,39 @@ def _names_a_place(key: str, value: Any) -> bool:
     )
 
 
-def add_section(on_folders_changed: Callable[[], None]) -> None:
-    """Add our settings to the WebUI's, which shows and saves them."""
+def add_section(
+    on_folders_changed: Callable[[], None], vocabularies: Callable[[], Sequence[str]]
+) -> None:
+    """Add our settings to the WebUI's, which shows and saves them.
+
+    `vocabularies` returns the names of the sets of word lists when they are shown.
+    """
     for row in SETTINGS.values():
-        component, arguments = _component(row)
+        component, arguments = _component(row, vocabularies)
         option = shared.OptionInfo(
             # An empty box stands for None, as the WebUI knows no nullable option.
             "" if row.default is None else row.default,
             row.label, component, arguments,
-            onchange=on_folders_changed if row.key in _FOLDERS else None,
+            onchange=on_folders_changed if row.key in FOLDERS else None,
             section=SECTION, restrict_api=row.key in _PLACES,
         )
         shared.opts.add_option(option_key(row.key), option.info(row.help))
     shared.opts.restricted_opts.update(option_key(key) for key in _PLACES)
 
 
-def _component(row: Setting) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """Return the component that shows a setting, with its arguments."""
+def _component(
+    row: Setting, vocabularies: Callable[[], Sequence[str]]
+) -> tuple[Callable[..., Any], dict[str, Any] | Callable[[], dict[str, Any]]]:
+    """Return the component that shows a setting, with its arguments, or what returns them."""
     if row.choices:
         return gr.Radio, {"choices": list(row.choices)}
+    if row.key == "vocabulary":
+
+        def arguments() -> dict[str, Any]:
+            # A value that is not among the choices could not be saved with the others.
+            return {"choices": list(dict.fromkeys([*vocabularies(), str(setting(row.key))]))}
+
+        return gr.Dropdown, arguments
     if row.key in _SUGGESTIONS:
         # What stands in the arguments also goes into updates, where Gradio 3 refuses this one.
         return partial(gr.Dropdown, allow_custom_value=True), {

@@ -41,6 +41,9 @@ def _build(service: Service) -> gr.Blocks:
     # One block only: each time that one is closed costs Gradio 4 a tenth of a second.
     with gr.Blocks(analytics_enabled=False) as page:
         receiving.connect(tab.draw(service, surroundings))
+    for block in page.blocks.values():
+        # The WebUI would begin with the values of the first start whatever our settings say later.
+        block.do_not_save_to_config = True
     return page
 
 

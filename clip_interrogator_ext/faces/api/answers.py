@@ -14,6 +14,7 @@ from clip_interrogator_ext.phrases import escape_brackets
 if TYPE_CHECKING:
     from clip_interrogator_ext.batch.results import BatchState
     from clip_interrogator_ext.results import Analysis, Prompt
+    from clip_interrogator_ext.service import Service
 
 # How the old clip-interrogator-ext called the categories in its answers.
 _OLD_NAMES = {
@@ -54,6 +55,37 @@ def analyze_answer(analysis: Analysis, *, demo: bool) -> dict[str, Any]:
     return {**old, "categories": categories, "seconds": analysis.seconds, "demo": demo}
 
 
+def vocabularies_answer(service: Service) -> list[dict[str, Any]]:
+    """Return the sets of word lists, each as WordSetAnswer has it."""
+    categories = service.categories()
+    return [
+        {
+            "name": one.name,
+            "about": one.about,
+            "lists": [{"list": choice.list, "count": choice.count} for choice in one.choices],
+            "missing": list(one.missing(categories)),
+            "without": list(one.without),
+            "leave_out": list(one.leave_out),
+            "own": one.own,
+        }
+        for one in service.word_sets().values()
+    ]
+
+
+def lists_answer(service: Service) -> list[dict[str, Any]]:
+    """Return the word lists, each as WordListAnswer has it."""
+    return [
+        {
+            "name": name,
+            "about": category.about,
+            "phrases": len(category.phrases),
+            "parts": {part: len(phrases) for part, phrases in category.parts.items()},
+            "own": category.own,
+        }
+        for name, category in service.categories().items()
+    ]
+
+
 def batch_answer(state: BatchState) -> dict[str, Any]:
     """Return how far a batch is, as BatchAnswer has it."""
     result = state.result
@@ -88,7 +120,7 @@ def failures_of(state: BatchState) -> list[dict[str, Any]]:
 def as_json_holds(value: Any) -> Any:
     """Return an answer with null for numbers that are none, and escapes for bytes of no text."""
     if isinstance(value, dict):
-        return {key: as_json_holds(one) for key, one in value.items()}
+        return {as_json_holds(key): as_json_holds(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [as_json_holds(one) for one in value]
     if isinstance(value, (str, Path)):

@@ -16,7 +16,9 @@ from clip_interrogator_ext.faces.api.answers import (
     as_json_holds,
     batch_answer,
     failures_of,
+    lists_answer,
     prompt_answer,
+    vocabularies_answer,
 )
 from clip_interrogator_ext.faces.api.messages import (
     AnalyzeAnswer,
@@ -31,6 +33,7 @@ from clip_interrogator_ext.faces.api.messages import (
     StatusAnswer,
     StopBatchAnswer,
     UnloadAnswer,
+    VocabulariesAnswer,
 )
 from clip_interrogator_ext.faces.api.questions import (
     ANALYZE,
@@ -78,6 +81,10 @@ class Api:
             self._route("models", self.models, get, list[str], "CLIP backbones by name"),
             self._route("captioners", self.captioners, get, list[str], "Captioners by name"),
             self._route("catalog", self.choices, get, CatalogAnswer, "All that can be chosen"),
+            self._route(
+                "vocabularies", self.vocabularies, get, VocabulariesAnswer,
+                "Sets of word lists, and the lists",
+            ),
             self._route("status", self.status, get, StatusAnswer, "What runs and what is loaded"),
             self._route("prompt", self.prompt, post, PromptAnswer, "The prompt of a picture", True),
             self._route(
@@ -139,15 +146,15 @@ class Api:
 
     def choices(self) -> Any:
         """Recommended models with size, use and place; modes, generators, word lists."""
-        return {
+        categories = self.service.categories()
+        return as_json_holds({
             "backbones": [self._model(row, name) for name, row in catalog.BACKBONES.items()],
             "captioners": [self._model(row, name) for name, row in catalog.CAPTIONERS.items()],
             "modes": catalog.MODES,
             "generators": {name: list(read) for name, read in catalog.GENERATORS.items()},
-            "categories": {
-                name: len(category.phrases) for name, category in self.service.categories().items()
-            },
-        }
+            "categories": {name: len(category.phrases) for name, category in categories.items()},
+            "vocabularies": vocabularies_answer(self.service),
+        })
 
     def _model(self, row: catalog.Backbone | catalog.CaptionerRow, name: str) -> dict[str, Any]:
         place = self.service.place(name)
@@ -162,6 +169,12 @@ class Api:
                 "path": str(place.path) if shown else None, "size_bytes": place.size_bytes,
             },
         }
+
+    def vocabularies(self) -> Any:
+        """The sets that can be chosen, with what they hold, and every list with its parts."""
+        return as_json_holds({
+            "sets": vocabularies_answer(self.service), "lists": lists_answer(self.service),
+        })
 
     def status(self) -> Any:
         """Runs, those that wait too, and networks in memory; never waits."""
@@ -185,7 +198,7 @@ class Api:
         """Rank each category's phrases by how near they are to a picture."""
         question.place.require_not_stopped()
         answer = self.service.analyze(
-            question.image, question.models, question.top, question.task
+            question.image, question.models, question.top, question.task, question.categories
         )
         return as_json_holds(analyze_answer(answer, demo=question.demo))
 

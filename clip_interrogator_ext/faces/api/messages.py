@@ -72,9 +72,14 @@ class QuestionRequest(ModelsRequest):
     subject: StrictStr | None = _field(
         None, "What stands in front, in the mode style only."
     )
+    vocabulary: StrictStr | None = _of_setting("vocabulary")
     categories: list[StrictStr] | None = _field(
-        None, "Only these word lists, in the negative prompt too."
+        None,
+        "Only these word lists, or parts of them such as flavors/light, in place of those of the "
+        "set; in the negative prompt too.",
     )
+    leave_out: list[StrictStr] | None = _of_setting("leave_out")
+    replacements: dict[StrictStr, StrictStr] | None = _of_setting("replacements")
     pool_size: StrictInt | None = _of_setting("pool_size")
     min_flavors: StrictInt | None = _of_setting("min_flavors")
     max_flavors: StrictInt | None = _of_setting("max_flavors")
@@ -98,6 +103,10 @@ class AnalyzeRequest(PictureRequest):
     """What is asked about a picture's nearest phrases."""
 
     top: StrictInt = _field(5, "How many phrases of each category.", minimum=1, maximum=MAX_TOP)
+    categories: list[StrictStr] | None = _field(
+        None,
+        "These word lists, or parts of them such as flavors/light, in place of the usual ones.",
+    )
 
 
 class SimilarityRequest(PictureRequest):
@@ -149,12 +158,6 @@ class _Files(BaseModel):
     prefix: StrictStr = _field(Wording.prefix, "What stands before each prompt.")
     suffix: StrictStr = _field(Wording.suffix, "What stands behind each prompt.")
     trigger: StrictStr = _field(Wording.trigger, "The first word of each text, once.")
-    replacements: dict[StrictStr, StrictStr] = _field(
-        {}, "Old words and their new ones: whole words, as they are written, in this order."
-    )
-    leave_out: list[StrictStr] = _field(
-        [], "Words or phrases that are left out, in any case of letters."
-    )
     beside: list[list[StrictStr]] = _field(
         [], "More sets of backbones, each of which gives a prompt of its own, side by side."
     )
@@ -240,6 +243,47 @@ class ModelAnswer(BaseModel):
     place: PlaceAnswer | None
 
 
+class ChoiceAnswer(BaseModel):
+    """A word list of a set, or a part of one; `count` limits the phrases that a prompt takes."""
+
+    list: str
+    count: int | None
+
+
+class VocabularyAnswer(BaseModel):
+    """A set of word lists, which may be chosen; `missing` names those that are not here."""
+
+    name: str
+    about: str
+    lists: list[ChoiceAnswer]
+    missing: list[str]
+
+
+class WordSetAnswer(VocabularyAnswer):
+    """A set of word lists, with what never comes out of it: the lines of lists, and words."""
+
+    without: list[str]
+    leave_out: list[str]
+    own: bool
+
+
+class WordListAnswer(BaseModel):
+    """A word list: how many phrases it has, and each of its parts; `own` ones can be edited."""
+
+    name: str
+    about: str
+    phrases: int
+    parts: dict[str, int]
+    own: bool
+
+
+class VocabulariesAnswer(BaseModel):
+    """The sets of word lists that can be chosen, and the lists."""
+
+    sets: list[WordSetAnswer]
+    lists: list[WordListAnswer]
+
+
 class CatalogAnswer(BaseModel):
     """All that can be chosen; `categories` counts the phrases of each word list."""
 
@@ -248,6 +292,7 @@ class CatalogAnswer(BaseModel):
     modes: dict[str, str]
     generators: dict[str, list[str]]
     categories: dict[str, int]
+    vocabularies: list[VocabularyAnswer]
 
 
 class RunAnswer(BaseModel):

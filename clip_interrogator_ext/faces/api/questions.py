@@ -32,12 +32,13 @@ from clip_interrogator_ext.options import (
     interrogate_options,
     model_options,
 )
-from clip_interrogator_ext.settings import SETTINGS
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from clip_interrogator_ext.faces.api.turnstile import Place
+
+_NULLABLE = {"max_flavors", "token_budget"}  # null leaves them to the mode, or to the backbone
 
 _numbers = itertools.count(1)
 
@@ -51,6 +52,7 @@ class Question:
     place: Place
     options: InterrogateOptions = field(default_factory=InterrogateOptions)
     top: int = 5
+    categories: tuple[str, ...] | None = None
     texts: tuple[str, ...] = ()
     escape: bool = False
 
@@ -92,7 +94,10 @@ def _read_prompt(request: ReadRequest, asked: PromptRequest) -> Question:
 def _read_analyze(request: ReadRequest, asked: AnalyzeRequest) -> Question:
     if not 1 <= asked.top <= MAX_TOP:
         raise BadOption("top", f"Top must be from 1 to {MAX_TOP}, not {asked.top}.")
-    return _question(request, asked, "analyze", top=asked.top)
+    names = _names(asked.categories)
+    if names is not None and not names:
+        raise BadOption("categories", "Name at least one category of phrases.")
+    return _question(request, asked, "analyze", top=asked.top, categories=names)
 
 
 def _read_similarity(request: ReadRequest, asked: SimilarityRequest) -> Question:
@@ -121,8 +126,6 @@ def _read_batch(request: ReadRequest, asked: BatchRequest) -> BatchOptions:
             prefix=asked.prefix,
             suffix=asked.suffix,
             trigger=asked.trigger,
-            replacements=tuple(asked.replacements.items()),
-            leave_out=tuple(asked.leave_out),
         ),
         asked=_options(request, asked),
         models=_models(request, asked),
@@ -137,8 +140,12 @@ def _options(request: ReadRequest, asked: QuestionRequest) -> InterrogateOptions
         negative=asked.negative,
         caption=asked.caption,
         subject=asked.subject,
-        categories=None if asked.categories is None else tuple(asked.categories),
+        categories=_names(asked.categories),
     )
+
+
+def _names(given: list[str] | None) -> tuple[str, ...] | None:
+    return None if given is None else tuple(given)
 
 
 def _models(request: ReadRequest, asked: ModelsRequest) -> ModelOptions:
@@ -157,7 +164,7 @@ def _values(request: ReadRequest, asked: ModelsRequest) -> Callable[[str], Any]:
 
     def value(key: str) -> Any:
         given = getattr(asked, key, None)
-        free = SETTINGS[key].default is None and key in request.content
+        free = key in _NULLABLE and key in request.content
         return given if given is not None or free else request.api.setting(key)
 
     return value

@@ -17,17 +17,20 @@ from clip_interrogator_ext.errors import (
     Interrupted,
     UnknownModel,
 )
-from clip_interrogator_ext.faces.cli import batch
+from clip_interrogator_ext.faces.cli import batch, lists
 from clip_interrogator_ext.faces.cli.shared import (
     DONE,
     FAILED,
     STOPPED,
     WRONG_USAGE,
+    add_categories,
     add_engine,
     add_question,
     add_setting,
     announce_demo,
     asked_of,
+    categories_of,
+    folders_of,
     models_of,
     positive,
     print_json,
@@ -84,12 +87,12 @@ def _prompt(chosen: argparse.Namespace) -> int:
 
 
 def _analyze(chosen: argparse.Namespace) -> int:
-    models = models_of(chosen)
+    models, categories = models_of(chosen), categories_of(chosen)
 
     def answer(service: Service, path: str) -> bool:
         from clip_interrogator_ext.images import open_image
 
-        analysis = service.analyze(open_image(path), models, chosen.top)
+        analysis = service.analyze(open_image(path), models, chosen.top, categories=categories)
         _print_analysis(analysis, path, as_json=chosen.json)
         return False
 
@@ -137,13 +140,6 @@ def _print_model(name: str, row: catalog.Backbone | catalog.CaptionerRow, *, her
     print_line(f"  {name:32} {row.parameters:5} M parameters  {size:>8}  {where}")
 
 
-def _lists(chosen: argparse.Namespace) -> int:
-    with service_of(chosen) as service:
-        for name, category in service.categories().items():
-            print_line(f"{name:12} {len(category.phrases):7} phrases  {category.path}")
-    return DONE
-
-
 def _page(chosen: argparse.Namespace) -> int:
     try:
         import gradio  # noqa: F401 - asked for first, to say what to do where it is missing
@@ -160,7 +156,7 @@ def _page(chosen: argparse.Namespace) -> int:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     host = StandaloneHost(chosen.device, chosen.models_dir)
     host.after_run = chosen.after_run
-    service = Service(host, cache_dir=chosen.cache_dir, lists_dir=chosen.lists_dir)
+    service = Service(host, **folders_of(chosen))
     given = {key: getattr(chosen, key) for key in SETTINGS if hasattr(chosen, key)}
     if chosen.demo:
         given.update(clip=catalog.DEMO, captioner=catalog.DEMO)
@@ -238,6 +234,7 @@ def _parser() -> argparse.ArgumentParser:
     analyze.set_defaults(run=_analyze)
     _add_images(analyze)
     analyze.add_argument("--top", type=positive, default=5, metavar="N", help="how many (5)")
+    add_categories(analyze, "these word lists in place of the usual ones")
     _add_json(analyze)
     add_engine(analyze)
 
@@ -249,14 +246,11 @@ def _parser() -> argparse.ArgumentParser:
     add_engine(similarity)
 
     models = commands.add_parser("models", help="list the recommended models, or all of them")
-    models.set_defaults(run=_models, quiet=True, device=None, lists_dir=None, cache_dir=None)
+    models.set_defaults(run=_models, quiet=True, device=None)
     models.add_argument("--all", action="store_true", help="every name that open_clip knows")
     add_setting(models, "models_dir")
 
-    lists = commands.add_parser("lists", help="list the word lists in use")
-    lists.set_defaults(run=_lists, quiet=True, device=None, models_dir=None)
-    for key in ("lists_dir", "cache_dir"):
-        add_setting(lists, key)
+    lists.add_command(commands)
 
     page = commands.add_parser("page", help="serve the page and its routes on this machine")
     page.set_defaults(run=_page)

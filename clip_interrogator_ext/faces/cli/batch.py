@@ -64,14 +64,6 @@ def add_command(commands: Any) -> None:
         "--trigger", default="", metavar="WORD", help="the first word of each text, once"
     )
     parser.add_argument(
-        "--replace", action="append", default=[], type=_replacement, metavar="OLD=NEW",
-        help="whole words, as they are written; may be given again",
-    )
-    parser.add_argument(
-        "--leave-out", action="append", default=[], metavar="WORDS",
-        help="in any case of letters; may be given again",
-    )
-    parser.add_argument(
         "--caption-from", metavar="PATTERN",
         help="a file beside each picture whose text is its caption, such as {stem}.caption; where "
         "there is none the captioner is asked",
@@ -96,11 +88,7 @@ def _run(chosen: argparse.Namespace) -> int:
         name=chosen.name,
         caption_from=chosen.caption_from,
         wording=Wording(
-            prefix=chosen.prefix,
-            suffix=chosen.suffix,
-            trigger=chosen.trigger,
-            replacements=tuple(chosen.replace),
-            leave_out=tuple(chosen.leave_out),
+            prefix=chosen.prefix, suffix=chosen.suffix, trigger=chosen.trigger
         ),
         asked=asked_of(chosen),
         models=models_of(chosen),
@@ -173,10 +161,3 @@ class _Bar:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-
-
-def _replacement(text: str) -> tuple[str, str]:
-    old, equals, new = text.partition("=")
-    if not equals or not old.strip():
-        raise argparse.ArgumentTypeError("write it as OLD=NEW")
-    return old, new

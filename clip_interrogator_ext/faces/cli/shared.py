@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from clip_interrogator_ext.service import Service
 
 DONE, FAILED, WRONG_USAGE, STOPPED = 0, 1, 2, 130
+FOLDERS = ("lists_dir", "wildcards_dir", "interrogate_dir", "cache_dir")
+"""The settings that name folders of the service."""
+
+_SHOWN = {"leave_out": "WORDS", "replacements": "OLD=NEW"}  # what stands for a value in the help
 DEMO_NOTE = (
     "Demo models are in use: they know only pictures drawn by this project's own program. "
     "Name others with --clip and --captioner."
@@ -42,7 +46,12 @@ def make_service(chosen: argparse.Namespace, show: Progress) -> tuple[Service, S
     if chosen.quiet:
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # the bars of downloads
     host = StandaloneHost(chosen.device, chosen.models_dir, show)
-    return Service(host, cache_dir=chosen.cache_dir, lists_dir=chosen.lists_dir), host
+    return Service(host, **folders_of(chosen)), host
+
+
+def folders_of(chosen: argparse.Namespace) -> dict[str, Any]:
+    """Return the folders that were named, as the service takes them."""
+    return {key: getattr(chosen, key, None) for key in FOLDERS}
 
 
 @contextlib.contextmanager
@@ -84,13 +93,18 @@ def gentle_interrupt(
 
 def asked_of(chosen: argparse.Namespace) -> InterrogateOptions:
     """Return what is asked about each picture."""
+    given = {
+        **vars(chosen),
+        "leave_out": "\n".join(chosen.leave_out),
+        "replacements": dict(chosen.replacements),
+    }
     return interrogate_options(
-        vars(chosen).__getitem__,
+        given.__getitem__,
         mode=chosen.mode,
         negative=chosen.negative,
         caption=chosen.caption,
         subject=chosen.subject,
-        categories=_categories(chosen),
+        categories=categories_of(chosen),
     )
 
 
@@ -108,7 +122,8 @@ def models_of(chosen: argparse.Namespace) -> ModelOptions:
     )
 
 
-def _categories(chosen: argparse.Namespace) -> tuple[str, ...] | None:
+def categories_of(chosen: argparse.Namespace) -> tuple[str, ...] | None:
+    """Return the word lists that were named, or None."""
     if chosen.categories is None:
         return None
     return tuple(name.strip() for name in chosen.categories.split(",") if name.strip())
@@ -139,16 +154,33 @@ def add_question(parser: argparse.ArgumentParser) -> None:
         add_setting(parser, key)
     parser.add_argument("--caption", metavar="TEXT", help="this caption instead of a captioner's")
     parser.add_argument("--subject", metavar="TEXT", help="what stands in front in mode style")
+    add_setting(parser, "vocabulary")
+    add_categories(
+        parser, "only these word lists in place of those of the set, in the negative prompt too"
+    )
     parser.add_argument(
-        "--categories", metavar="A,B,...",
-        help="only these word lists, in the negative prompt too: "
-        + ",".join(catalog.CATEGORIES) + " or your own",
+        "--leave-out", action="append", default=[], metavar="WORDS",
+        help="words or phrases that never come out, with commas between; may be given again",
+    )
+    # The longer name is that of the setting.
+    parser.add_argument(
+        "--replace", "--replacements", dest="replacements", action="append", default=[],
+        type=_replacement, metavar="OLD=NEW",
+        help="other words for those of lists and captions; may be given again",
     )
     for key in (
         "pool_size", "min_flavors", "max_flavors", "token_budget",
         "caption_beams", "caption_min_length", "caption_max_length",
     ):
         add_setting(parser, key)
+
+
+def add_categories(parser: argparse.ArgumentParser, why: str) -> None:
+    """Add the option that names word lists."""
+    parser.add_argument(
+        "--categories", metavar="A,B,...",
+        help=f"{why}: {', '.join(catalog.CATEGORIES)}, your own, or parts such as flavors/light",
+    )
 
 
 def add_engine(parser: argparse.ArgumentParser) -> None:
@@ -161,7 +193,7 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--demo", action="store_true", help="use the small models that come with this package"
     )
-    for key in ("chunk_size", "low_memory", "device", "models_dir", "lists_dir", "cache_dir"):
+    for key in ("chunk_size", "low_memory", "device", "models_dir", *FOLDERS):
         add_setting(parser, key)
     parser.add_argument("--quiet", action="store_true", help="show no progress")
 
@@ -180,7 +212,8 @@ def add_setting(parser: argparse.ArgumentParser, key: str) -> None:
         parser.add_argument(flag, type=int, default=setting.default, metavar="N", help=text)
     else:
         default = None if key == "captioner" else setting.default
-        parser.add_argument(flag, default=default, metavar="NAME", help=text)
+        shown_value = _SHOWN.get(key, "NAME")
+        parser.add_argument(flag, default=default, metavar=shown_value, help=text)
 
 
 def positive(text: str) -> int:
@@ -189,3 +222,10 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return value
+
+
+def _replacement(text: str) -> tuple[str, str]:
+    old, equals, new = text.partition("=")
+    if not equals or not old.strip():
+        raise argparse.ArgumentTypeError("write it as OLD=NEW")
+    return old, new

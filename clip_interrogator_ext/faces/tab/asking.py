@@ -10,7 +10,7 @@ import gradio as gr
 
 from clip_interrogator_ext import catalog
 from clip_interrogator_ext.errors import BadOption
-from clip_interrogator_ext.faces.tab import elements
+from clip_interrogator_ext.faces.tab import components, elements
 from clip_interrogator_ext.faces.tab.elements import element_id
 from clip_interrogator_ext.options import (
     InterrogateOptions,
@@ -22,6 +22,7 @@ from clip_interrogator_ext.settings import SETTINGS
 
 if TYPE_CHECKING:
     from clip_interrogator_ext.faces.tab.surroundings import Surroundings
+    from clip_interrogator_ext.service import Service
 
 CUSTOM = "custom"
 JOINT = " + "
@@ -103,26 +104,41 @@ def generator_of(chosen: str) -> str:
 
 @dataclass(frozen=True)
 class Options:
-    """The folded options: their components, in the order in which `values` come back."""
+    """The folded options: their components, in the order in which `values` come back.
 
+    `known` are the word lists that there were when they were drawn.
+    """
+
+    vocabulary: gr.Dropdown
     categories: gr.CheckboxGroup
+    leave_out: gr.Textbox
+    replacements: gr.Textbox
     numbers: dict[str, gr.Number | gr.Textbox]
     low_memory: gr.Checkbox
+    known: tuple[str, ...]
 
     @property
     def components(self) -> list[Any]:
         """The components, whose values `request` takes in this order."""
-        return [self.categories, *self.numbers.values(), self.low_memory]
+        return [
+            self.vocabulary, self.categories, self.leave_out, self.replacements,
+            *self.numbers.values(), self.low_memory,
+        ]
 
 
-def options_box(surroundings: Surroundings, categories: Sequence[str]) -> Options:
+def options_box(surroundings: Surroundings, service: Service) -> Options:
     """Return the folded options, at the user's own defaults."""
     setting = surroundings.setting
     with gr.Accordion("Options", open=False, elem_id=element_id("options")):
-        chosen = gr.CheckboxGroup(
-            choices=list(categories), value=list(categories), label="Categories",
-            info="The word lists that phrases come from.", elem_id=element_id("categories"),
-        )
+        known = service.positive_categories()
+        vocabulary, categories = _lists_boxes(str(setting("vocabulary")), known, service)
+        with gr.Row():
+            leave_out = _words_box(
+                "leave_out", setting("leave_out"), "Words or phrases, one a line or with commas"
+            )
+            replacements = _words_box(
+                "replacements", setting("replacements"), "OLD=NEW, one a line or with commas"
+            )
         numbers = {}
         for start in range(0, len(_NUMBERS), 2):
             with gr.Row():
@@ -133,7 +149,52 @@ def options_box(surroundings: Surroundings, categories: Sequence[str]) -> Option
             value=bool(setting("low_memory")), label=low.label, info=low.help,
             elem_id=element_id("low-memory"),
         )
-    return Options(chosen, numbers, low_memory)
+    return Options(vocabulary, categories, leave_out, replacements, numbers, low_memory, known)
+
+
+def _lists_boxes(
+    chosen: str, known: Sequence[str], service: Service
+) -> tuple[gr.Dropdown, gr.CheckboxGroup]:
+    """Return the choice of a set of word lists, and that among all lists, shown with them only."""
+    names = list(service.word_sets())
+    vocabulary = gr.Dropdown(
+        # Under Gradio 3 a value that is not among the choices could not be asked with.
+        choices=names if chosen in names else [*names, chosen], value=chosen,
+        label=SETTINGS["vocabulary"].label, info="The set of lists that phrases come from.",
+        elem_id=element_id("vocabulary"),
+    )
+    about = components.html("vocabulary-help", vocabulary_help(service, chosen))
+    categories = gr.CheckboxGroup(
+        choices=list(known), value=list(known), label="Categories",
+        visible=chosen == catalog.ALL_LISTS,
+        info="Those of the lists that phrases come from.", elem_id=element_id("categories"),
+    )
+
+    def choose(name: str | None) -> tuple[str, Any]:
+        name = name or catalog.ALL_LISTS
+        return vocabulary_help(service, name), gr.update(visible=name == catalog.ALL_LISTS)
+
+    components.on(vocabulary.change, choose, [vocabulary], [about, categories])
+    return vocabulary, categories
+
+
+def vocabulary_help(service: Service, name: str) -> str:
+    """Return what a set of word lists is about, and which of its lists are not here."""
+    chosen = service.word_sets().get(name)
+    if chosen is None:
+        return elements.note(
+            f"There is no set of word lists called {name} any more: choose another.", "warning"
+        )
+    missing = chosen.missing(service.categories())
+    lacking = f"Not on this machine: {', '.join(missing)}. See the tab Word lists."
+    return elements.note(chosen.about) + elements.note(lacking if missing else "", "warning")
+
+
+def _words_box(key: str, value: str | None, placeholder: str) -> gr.Textbox:
+    return gr.Textbox(
+        value=value or "", label=SETTINGS[key].label, placeholder=placeholder, lines=2,
+        elem_id=element_id(key.replace("_", "-")),
+    )
 
 
 def _number_box(key: str, value: int | None) -> gr.Number | gr.Textbox:
@@ -170,14 +231,28 @@ def request(
     captioner: str,
     caption: str,
     subject: str,
+    vocabulary: str | None,
     categories: Sequence[str],
+    leave_out: str | None,
+    replacements: str | None,
     *rest: Any,
 ) -> Request:
     """Return what the components of the page ask for; raises BadOption.
 
-    `rest` is what `Options.components` hold after the categories.
+    `known_categories` are those that can be chosen among: all of them are no choice. `rest` is what `Options.components` hold after the words to replace.
     """
-    given = {key: _whole(key, value) for key, value in zip(_NUMBERS, rest[:-1], strict=True)}
+    given: dict[str, Any] = {
+        key: _whole(key, value) for key, value in zip(_NUMBERS, rest[:-1], strict=True)
+    }
+    # An empty box is None under Gradio 6.
+    given |= {
+        "vocabulary": vocabulary or catalog.ALL_LISTS, "leave_out": leave_out or "",
+        "replacements": replacements or "",
+    }
+    # Of other sets the boxes of the lists are hidden, and hold what was chosen before.
+    narrowed = (
+        given["vocabulary"] == catalog.ALL_LISTS and set(categories) != set(known_categories)
+    )
     mine = mode != "style" and caption.strip()
     options = interrogate_options(
         given.__getitem__,
@@ -185,7 +260,7 @@ def request(
         negative=negative and mode != "negative",
         caption=caption.strip() if mine else None,
         subject=(subject.strip() or None) if mode == "style" else None,
-        categories=None if set(categories) == set(known_categories) else tuple(categories),
+        categories=tuple(categories) if narrowed else None,
     )
     models = models_of(
         backbones, captioner=captioner or catalog.NO_CAPTIONER, chunk_size=given["chunk_size"],

@@ -20,7 +20,7 @@ from clip_interrogator_ext.batch.jobs import jobs_of
 from clip_interrogator_ext.batch.options import EXISTING, BatchOptions
 from clip_interrogator_ext.batch.wording import Wording
 from clip_interrogator_ext.batch.writers import WRITERS
-from clip_interrogator_ext.errors import BadOption, InterrogatorError, NotAllowed
+from clip_interrogator_ext.errors import InterrogatorError, NotAllowed
 from clip_interrogator_ext.faces.tab import asking, batch_report, components, elements
 from clip_interrogator_ext.faces.tab.elements import element_id
 from clip_interrogator_ext.images import SUFFIXES
@@ -133,8 +133,6 @@ class BatchTab:
                 boxes["trigger"] = _line("trigger", "Trigger word", "First, once")
                 boxes["prefix"] = _line("prefix", "Prefix", "Before each prompt")
                 boxes["suffix"] = _line("suffix", "Suffix", "Behind each prompt")
-            boxes["replacements"] = _lines("replacements", "Replace", "OLD=NEW, one a line")
-            boxes["leave_out"] = _lines("leave-out", "Leave out", "Words, one a line")
             with gr.Row():
                 boxes["name"] = _line("name", "Names of text files", "{stem}.txt")
                 boxes["caption_from"] = _line(
@@ -229,7 +227,7 @@ class BatchTab:
         # An empty box is None under Gradio 6.
         written = {name: text or "" for name, text in zip(self.written, rest, strict=False)}
         asked = asking.request(
-            self._service.positive_categories(), mode, negative, backbones, captioner, "", "",
+            self._prompt.options.known, mode, negative, backbones, captioner, "", "",
             *rest[len(self.written):],
         )
         places: dict[str, Any] = {"input": UPLOADED}
@@ -245,11 +243,7 @@ class BatchTab:
             name=written["name"].strip() or "{stem}.txt",
             caption_from=written["caption_from"].strip() or None,
             wording=Wording(
-                prefix=written["prefix"],
-                suffix=written["suffix"],
-                trigger=written["trigger"],
-                replacements=tuple(map(_replacement, _split(written["replacements"]))),
-                leave_out=_split(written["leave_out"]),
+                prefix=written["prefix"], suffix=written["suffix"], trigger=written["trigger"]
             ),
             asked=asked.options,
             models=asked.models,
@@ -392,10 +386,3 @@ def _path(written: str | None) -> str:
 
 def _split(written: str) -> tuple[str, ...]:
     return tuple(filter(None, map(str.strip, written.splitlines())))
-
-
-def _replacement(line: str) -> tuple[str, str]:
-    old, equals, new = (part.strip() for part in line.partition("="))
-    if not equals or not old:
-        raise BadOption("replacements", f'Write each replacement as OLD=NEW, not "{line}".')
-    return old, new

@@ -92,9 +92,7 @@ class PromptTab:
             label="Subject", placeholder="What stands in front of the style",
             visible=setting("mode") == "style", elem_id=element_id("subject"),
         )
-        self.options = asking.options_box(
-            self._surroundings, self._service.positive_categories()
-        )
+        self.options = asking.options_box(self._surroundings, self._service)
 
     def _draw_answer(self) -> None:
         with gr.Group(visible=False, elem_id=element_id("embedded")) as self.embedded:
@@ -198,9 +196,7 @@ class PromptTab:
             if image is None:
                 yield self._only(message=_error("Put a picture into the box first."))
                 return
-            asked = asking.request(
-                self._service.positive_categories(), mode, negative, *rest
-            )
+            asked = asking.request(self.options.known, mode, negative, *rest)
         except InterrogatorError as error:
             yield self._only(message=_error(str(error)))
             return
