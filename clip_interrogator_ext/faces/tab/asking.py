@@ -239,7 +239,8 @@ def request(
 ) -> Request:
     """Return what the components of the page ask for; raises BadOption.
 
-    `known_categories` are those that can be chosen among: all of them are no choice. `rest` is what `Options.components` hold after the words to replace.
+    `known_categories` are those that can be chosen among: all of them are no choice. `rest` is what
+    `Options.components` hold after the words to replace.
     """
     given: dict[str, Any] = {
         key: _whole(key, value) for key, value in zip(_NUMBERS, rest[:-1], strict=True)
