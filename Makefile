@@ -4,6 +4,7 @@
 # make bench [BENCH=--small]   measures the engine beside clip-interrogator, and draws how its cost
 #                              grows: docs/performance.md
 # make bench-batch             measures a folder of pictures beside clip-interrogator
+# make bench-vocabularies      compares our word lists with the classic ones: docs/vocabularies.md
 # make clean                   removes what these set up
 
 PYTHON ?= python3
@@ -21,7 +22,8 @@ define install
 	$(1)/bin/python -m pip install --quiet $(2)
 endef
 
-.PHONY: run page test test-newest test-hosts test-a1111 test-forge browser lint bench bench-batch clean
+.PHONY: run page test test-newest test-hosts test-a1111 test-forge browser lint bench bench-batch \
+	bench-vocabularies clean
 
 run: .venv/ready
 	.venv/bin/python -m clip_interrogator_ext prompt --demo --mode $(MODE) \
@@ -58,6 +60,9 @@ bench: .venv/tools
 
 bench-batch: .venv/tools
 	.venv/bin/python bench/batch.py $(BENCH)
+
+bench-vocabularies: .venv/tools
+	.venv/bin/python bench/vocabularies.py $(BENCH)
 
 .venv/ready: pyproject.toml
 	$(call install,.venv,--editable .)

@@ -18,6 +18,7 @@ NEEDED = {
     "PIL": "Pillow>=9.5.0",
     "numpy": "numpy>=1.24",
     "tqdm": "tqdm>=4.60",
+    "yaml": "PyYAML>=5.4",
 }
 """What brings each module; torch is the WebUI's own business."""
 

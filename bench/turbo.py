@@ -111,7 +111,7 @@ def vocabulary_of(encoder: Any, store: PhraseStore, most: int) -> Vocabulary:
         phrases = phrases[:: max(1, -(-len(phrases) // most))]
         vectors = store.vectors(encoder, name, phrases)
         tables[name] = Table(phrases, (name,) * len(phrases), (vectors,))
-    return Vocabulary(tables, merge(list(tables.values())))
+    return Vocabulary.together(tables, merge(list(tables.values())))
 
 
 def cases(
@@ -124,7 +124,8 @@ def cases(
         if encoder is None or architecture:
             encoder = Counting(backbone(architecture, seed))
             vocabulary = vocabulary_of(encoder, store, 2000 if architecture else 100_000)
-            encoder.count_tokens(vocabulary.whole.phrases)  # each is tokenized once, and kept
+            # Each is tokenized once, and kept.
+            encoder.count_tokens(vocabulary.stages[0].table.phrases)
         picture = draw_pictures.draw(drawn, draw_pictures.SAMPLE_SIZE)
         image = encoder.encode_images(encoder.preprocess(picture)[None])[0]
         yield Scene(draw_pictures.caption(drawn), Scorer((encoder,), (image,))), vocabulary

@@ -29,6 +29,9 @@ CATEGORIES: tuple[str, ...] = ("artists", "flavors", "mediums", "movements", "si
 
 NEGATIVE_CATEGORY = "negative"
 
+ALL_LISTS = "all"
+"""The name of the set of all word lists, ours and the user's."""
+
 
 @dataclass(frozen=True)
 class Backbone:

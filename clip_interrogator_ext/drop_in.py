@@ -292,7 +292,7 @@ class Interrogator:
         given = [(table, tuple(table.labels)) for table in (*named.values(), self.negative)]
         if self._joined is None or self._joined[0] != given:
             tables = {name: table.as_table(name) for name, table in named.items()}
-            self._joined = given, Vocabulary(
+            self._joined = given, Vocabulary.together(
                 tables, concatenate(list(tables.values())), self.negative.as_table("negative")
             )
         return self._joined[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -29,11 +29,25 @@ from clip_interrogator_ext.search.modes import (
     MODES,
     Draft,
     Scene,
+    Stage,
     Vocabulary,
 )
 from clip_interrogator_ext.search.scorer import Scorer
-from clip_interrogator_ext.vocabulary.lists import Category, check_known, choose, positive_names
+from clip_interrogator_ext.vocabulary.lists import (
+    Category,
+    check_known,
+    positive_names,
+    role_of,
+)
+from clip_interrogator_ext.vocabulary.sets import (
+    Choice,
+    WordSet,
+    load_sets,
+    set_named,
+    set_of,
+)
 from clip_interrogator_ext.vocabulary.tables import PhraseStore, Table, merge
+from clip_interrogator_ext.words import WordRules
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -68,12 +82,13 @@ class Interrogator:
         self,
         models: ModelOptions,
         host: Host,
-        categories: dict[str, Category],
+        categories: Mapping[str, Category],
         store: PhraseStore,
         tick: Tick = no_tick,
     ) -> None:
         self.models = models
-        self.categories = categories
+        self._categories = categories
+        self._sets: Mapping[str, WordSet] = load_sets(categories)
         self._host = host
         self._store = store
         self._device = resolve_device(host.device)
@@ -82,6 +97,7 @@ class Interrogator:
         self._captioner: Captioner | None = None
         self._tables: dict[str, Table] = {}
         self._vocabularies: dict[tuple[object, ...], Vocabulary] = {}
+        self._rules: dict[tuple[object, ...], WordRules] = {}
         self._at_once = models.chunk_size  # pictures in one forward pass
         with memory_errors():
             self.encoders: tuple[OpenClip, ...] = tuple(
@@ -101,6 +117,19 @@ class Interrogator:
         """Whether a bundled demo model takes part."""
         return catalog.DEMO in (*self.models.backbones, self.models.captioner)
 
+    def use(self, categories: Mapping[str, Category], sets: Mapping[str, WordSet]) -> None:
+        """Take these word lists and sets from now on; vectors of lists that are the same stay."""
+        changed = {
+            name for name in {*self._categories, *categories}
+            if self._categories.get(name) is not categories.get(name)
+        }
+        if changed or sets != self._sets:
+            self._vocabularies.clear()
+            self._rules.clear()
+        for name in changed:
+            self._tables.pop(name, None)
+        self._categories, self._sets = categories, sets
+
     def interrogate(
         self, image: Image.Image | Look, options: InterrogateOptions, tick: Tick = no_tick
     ) -> Prompt:
@@ -111,7 +140,7 @@ class Interrogator:
         what loading a captioner may raise.
         """
         started = time.perf_counter()
-        check_known(options.categories, self.categories)
+        self._set(options)
         scene = self.look(image, options, tick)
         draft = self._answer(scene, options, tick)
         prompt = self._explain(scene, draft, options)
@@ -139,7 +168,7 @@ class Interrogator:
             said = image.caption if options.caption is None else options.caption
             if said is None:
                 raise options.no_caption()
-            caption = " ".join(said.split())
+            caption = self._word_rules(options).text(said)
         vectors = tuple(torch.tensor(vector) for vector in image.vectors)
         return Scene(caption, Scorer(self.resident_encoders(), vectors, tick))
 
@@ -222,16 +251,39 @@ class Interrogator:
                 )
         return self._captioner
 
-    def analyze(self, image: Image.Image, top: int = 5, tick: Tick = no_tick) -> Analysis:
-        """Return the `top` phrases of each positive category nearest to a picture."""
+    def analyze(
+        self,
+        image: Image.Image,
+        top: int = 5,
+        tick: Tick = no_tick,
+        categories: tuple[str, ...] | None = None,
+    ) -> Analysis:
+        """Return the `top` phrases of each category nearest to a picture.
+
+        `categories` names lists or parts of them in place of the positive ones.
+        """
         started = time.perf_counter()
+        names = positive_names(self._categories) if categories is None else categories
+        check_known(set(names) - {catalog.NEGATIVE_CATEGORY}, self._categories)
         scorer = self.look(image, InterrogateOptions(mode="style"), tick).scorer
         answer = {}
-        for name in positive_names(self.categories):
-            table = self._table(name, tick)
+        for choice in map(Choice, names):
+            table = self._choose(choice, WordRules(), tick)
             best = table.select(scorer.nearest(table, top))
-            answer[name] = tuple(zip(best.phrases, scorer.table(best).tolist(), strict=True))
+            answer[choice.list] = tuple(
+                zip(best.phrases, scorer.table(best).tolist(), strict=True)
+            )
         return Analysis(answer, time.perf_counter() - started, self.demo)
+
+    def prepare(self, categories: Sequence[str], tick: Tick = no_tick) -> dict[str, int]:
+        """Compute and keep the vectors of lists; return how many phrases of each were encoded."""
+        encoded = {}
+        for name in categories:
+            before = self._store.encoded
+            self._tables.pop(name, None)
+            self._table(name, tick)
+            encoded[name] = (self._store.encoded - before) // len(self.encoders)
+        return encoded
 
     def similarity(
         self, image: Image.Image, texts: Sequence[str], tick: Tick = no_tick
@@ -275,7 +327,7 @@ class Interrogator:
         except Interrupted:
             if not scene.caption:
                 raise
-            said = MODES["caption"](scene, Vocabulary({}, Table((), (), ())), options)
+            said = MODES["caption"](scene, Vocabulary(), options)
             return replace(said, interrupted=True)
 
     def _negative(self, scene: Scene, options: InterrogateOptions, tick: Tick) -> Prompt | None:
@@ -288,41 +340,110 @@ class Interrogator:
         answer = self._explain(replace(scene, caption=""), draft, options)
         return replace(answer, seconds=time.perf_counter() - started)
 
+    def _set(self, options: InterrogateOptions) -> WordSet:
+        """Return the word lists that are asked for; raises BadOption."""
+        if options.categories is not None:
+            return set_of(options.categories, self._categories)
+        return set_named(options.vocabulary, self._sets, self._categories)
+
+    def _word_rules(self, options: InterrogateOptions) -> WordRules:
+        """Return what must not come out, and what comes out in place of what else."""
+        chosen = self._set(options)
+        key = (options.leave_out, options.replacements, chosen.without, chosen.leave_out)
+        if key not in self._rules:
+            names: set[str] = set()
+            for name in chosen.without:
+                whole, _, part = name.partition("/")
+                category = self._categories[whole]
+                names.update(category.lines_of(part))
+            self._rules.clear()
+            self._rules[key] = WordRules(
+                options.leave_out + chosen.leave_out, options.replacements, frozenset(names)
+            )
+        return self._rules[key]
+
     def _vocabulary(self, options: InterrogateOptions, tick: Tick) -> Vocabulary:
-        """Return the tables that a mode needs; those of the same categories are made once."""
+        """Return the tables that a mode needs; the latest that were made are kept."""
         if options.mode == "caption":
-            return Vocabulary({}, Table((), (), ()))
-        chosen = choose(options.categories, self.categories)
-        if options.mode == "negative":
-            chosen = {name: chosen[name] for name in chosen if name == "flavors"}
-            if catalog.NEGATIVE_CATEGORY in self.categories:
-                chosen[catalog.NEGATIVE_CATEGORY] = None
-        key = (options.mode == "style", *chosen.items())
+            return Vocabulary()
+        chosen, rules = self._set(options), self._word_rules(options)
+        kind = options.mode if options.mode in ("style", "negative") else ""
+        key = (kind, chosen.choices, rules)
         if key not in self._vocabularies:
-            tables = {}
-            for name, phrases in chosen.items():
-                tables[name] = self._table(name, tick)
-                if phrases is not None:
-                    tables[name] = tables[name].where(phrases.__contains__)
-                if options.mode == "style":  # says how a picture looks, and not what it shows
-                    shown = self.categories[name].subjects
-                    tables[name] = tables[name].where(lambda one, shown=shown: one not in shown)
-            negative = tables.pop(catalog.NEGATIVE_CATEGORY, None)
-            whole = merge(list(tables.values())) if tables else Table((), (), ())
+            make = self._negative_vocabulary if kind == "negative" else self._positive_vocabulary
+            made = make(chosen, rules, tick, style=kind == "style")
             while len(self._vocabularies) >= _KEPT_VOCABULARIES:
                 del self._vocabularies[next(iter(self._vocabularies))]
-            self._vocabularies[key] = Vocabulary(tables, whole, negative)
+            self._vocabularies[key] = made
         return self._vocabularies[key]
+
+    def _positive_vocabulary(
+        self, chosen: WordSet, rules: WordRules, tick: Tick, *, style: bool
+    ) -> Vocabulary:
+        """Return the stages of a set, and its tables by what their phrases are."""
+        choices = [one for one in chosen.choices if one.role != catalog.NEGATIVE_CATEGORY]
+        by_role: dict[str, list[Table]] = {}
+        stages: list[tuple[list[Table], int | None]] = []
+        for choice in choices:
+            table = self._choose(choice, rules, tick, style=style)
+            by_role.setdefault(choice.role, []).append(table)
+            if choice.count is None and stages and stages[-1][1] is None:
+                stages[-1][0].append(table)
+            else:
+                stages.append(([table], choice.count))
+        return Vocabulary(
+            tuple(Stage(merge(tables), count) for tables, count in stages),
+            {role: merge(tables) for role, tables in by_role.items()},
+        )
+
+    def _negative_vocabulary(
+        self, chosen: WordSet, rules: WordRules, tick: Tick, *, style: bool  # noqa: ARG002 - as above
+    ) -> Vocabulary:
+        """Return the flavors of a set, and its negative list, or ours where it has none."""
+        flavors = [one for one in chosen.choices if one.role == "flavors"]
+        negatives = [one for one in chosen.choices if one.role == catalog.NEGATIVE_CATEGORY]
+        if not negatives and catalog.NEGATIVE_CATEGORY in self._categories:
+            negatives = [Choice(catalog.NEGATIVE_CATEGORY)]
+        tables = [self._choose(choice, rules, tick) for choice in flavors]
+        away = [self._choose(choice, rules, tick) for choice in negatives]
+        return Vocabulary(
+            tables={"flavors": merge(tables)} if tables else {},
+            negative=merge(away) if away else None,
+        )
+
+    def _choose(
+        self, choice: Choice, rules: WordRules, tick: Tick, *, style: bool = False
+    ) -> Table:
+        """Return the table of a choice, in the words that the rules allow."""
+        name, _, part = choice.list.partition("/")
+        category, table = self._categories[name], self._table(name, tick)
+        if part:
+            table = table.where(category.parts[part].__contains__)
+        if style:  # says how a picture looks, and not what it shows
+            table = table.where(lambda phrase: phrase not in category.subjects)
+        if not rules:
+            return table
+        worded = {phrase: rules.phrase(phrase) for phrase in table.phrases}
+        table = table.where(worded.__getitem__)
+        changed = [phrase for phrase in table.phrases if worded[phrase] != phrase]
+        if changed:
+            new = self._encoded(
+                name, tuple(dict.fromkeys(worded[phrase] for phrase in changed)), tick
+            )
+            table = merge([table.where(lambda phrase: worded[phrase] == phrase), new])
+        return table
 
     def _table(self, name: str, tick: Tick) -> Table:
         if name not in self._tables:
-            phrases = self.categories[name].phrases
-            vectors = tuple(
-                self._store.vectors(encoder, name, phrases, tick)
-                for encoder in self.resident_encoders()
-            )
-            self._tables[name] = Table(phrases, (name,) * len(phrases), vectors)
+            self._tables[name] = self._encoded(name, self._categories[name].phrases, tick)
         return self._tables[name]
+
+    def _encoded(self, name: str, phrases: tuple[str, ...], tick: Tick) -> Table:
+        vectors = tuple(
+            self._store.vectors(encoder, name, phrases, tick)
+            for encoder in self.resident_encoders()
+        )
+        return Table(phrases, (role_of(name),) * len(phrases), vectors)
 
     def _explain(self, scene: Scene, draft: Draft, options: InterrogateOptions) -> Prompt:
         """Say how near the text is, and if asked each of its phrases, alone and by being there."""

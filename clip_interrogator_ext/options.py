@@ -9,6 +9,7 @@ from typing import Any
 from clip_interrogator_ext import catalog
 from clip_interrogator_ext.errors import BadOption
 from clip_interrogator_ext.settings import SETTINGS
+from clip_interrogator_ext.words import check_rules, read_leave_out, read_replacements
 
 
 def _check(options: Any, keys: dict[str, str]) -> None:
@@ -102,16 +103,21 @@ class InterrogateOptions:
     """What is asked about one picture.
 
     `negative` asks for the negative prompt in the same run. `caption` stands in for the
-    captioner's. `subject` goes in front in style mode. `categories` limits the positive word
-    lists. Where `max_flavors` or `token_budget` is None, the mode or the backbone decides. `weigh`
-    asks for each phrase's score and gain.
+    captioner's. `subject` goes in front in style mode. `vocabulary` names the set of word lists;
+    `categories`, lists or parts of them, stand in for those of the set. Phrases that hold words of
+    `leave_out` are not tried, old words of `replacements` are tried as the new, and captions are
+    changed likewise. Where `max_flavors` or `token_budget` is None, the mode or the backbone
+    decides. `weigh` asks for each phrase's score and gain.
     """
 
     mode: str = "best"
     negative: bool = False
     caption: str | None = None
     subject: str | None = None
+    vocabulary: str = catalog.ALL_LISTS
     categories: tuple[str, ...] | None = None
+    leave_out: tuple[str, ...] = ()
+    replacements: tuple[tuple[str, str], ...] = ()
     pool_size: int = 2048
     min_flavors: int = 8
     max_flavors: int | None = None
@@ -134,8 +140,9 @@ class InterrogateOptions:
 
     def __post_init__(self) -> None:
         _check(self, {})
-        _check_texts(self, ("caption", "subject"))
+        _check_texts(self, ("caption", "subject", "vocabulary"))
         _check_names(self, "categories")
+        check_rules(self.leave_out, self.replacements)
         if self.subject is not None and self.mode != "style":
             raise BadOption(
                 "subject",
@@ -153,6 +160,9 @@ def interrogate_options(value: Callable[[str], Any], **asked: Any) -> Interrogat
         min_flavors=value("min_flavors"),
         max_flavors=value("max_flavors"),
         token_budget=value("token_budget"),
+        vocabulary=value("vocabulary"),
+        leave_out=read_leave_out(value("leave_out")),
+        replacements=read_replacements(value("replacements")),
         captioning=CaptionOptions(
             beams=value("caption_beams"),
             min_length=value("caption_min_length"),

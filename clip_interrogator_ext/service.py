@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from clip_interrogator_ext import catalog
-from clip_interrogator_ext.errors import InterrogatorError, Interrupted, NotAllowed, OutOfMemory
+from clip_interrogator_ext.errors import (
+    BadOption,
+    BadWordList,
+    InterrogatorError,
+    Interrupted,
+    NotAllowed,
+    OutOfMemory,
+)
 from clip_interrogator_ext.host import (
     Host,
     Progress,
@@ -33,6 +40,8 @@ if TYPE_CHECKING:
     from clip_interrogator_ext.interrogator import Interrogator, Prepared
     from clip_interrogator_ext.results import Analysis, ModelPlace, Prompt
     from clip_interrogator_ext.vocabulary.lists import Category
+    from clip_interrogator_ext.vocabulary.own import OwnLists
+    from clip_interrogator_ext.vocabulary.sets import WordSet
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
@@ -115,8 +124,10 @@ class Series:
 class Service:
     """Answers about pictures, one task after another, and keeps the networks for the next.
 
-    `cache_dir` holds the vectors of word lists; `lists_dir` the user's own lists. Torch is
-    imported at the first question. A task may be given a name, by which others follow and stop it.
+    `cache_dir` holds the vectors of word lists; `lists_dir` the user's own lists and sets;
+    `wildcards_dir` and `interrogate_dir` lists as Dynamic Prompts and AUTOMATIC1111 have them.
+    Torch is imported at the first question. A task may be given a name, by which others follow and
+    stop it.
     """
 
     def __init__(
@@ -125,9 +136,11 @@ class Service:
         *,
         cache_dir: str | Path | None = None,
         lists_dir: str | Path | None = None,
+        wildcards_dir: str | Path | None = None,
+        interrogate_dir: str | Path | None = None,
     ) -> None:
         self.host: Host = StandaloneHost() if host is None else host
-        self.use_folders(cache_dir, lists_dir)
+        self.use_folders(cache_dir, lists_dir, wildcards_dir, interrogate_dir)
         self._interrogator: Interrogator | None = None
         self._made_of: tuple[object, ...] = ()
         self._runs: list[_Run] = []
@@ -135,22 +148,141 @@ class Service:
         self._here = threading.local()  # the series of each thread
         self._smaller: dict[ModelOptions, ModelOptions] = {}  # after memory ran out once
 
-    def use_folders(self, cache_dir: str | Path | None, lists_dir: str | Path | None) -> None:
+    def use_folders(
+        self,
+        cache_dir: str | Path | None = None,
+        lists_dir: str | Path | None = None,
+        wildcards_dir: str | Path | None = None,
+        interrogate_dir: str | Path | None = None,
+    ) -> None:
         """Change the folders; word lists are read anew at the next question if they changed."""
         self.cache_dir = as_path(cache_dir) if cache_dir else user_cache_dir()
         self._lists_dir = as_path(lists_dir) if lists_dir else None
+        others = {"wildcards": wildcards_dir, "interrogate": interrogate_dir}
+        self._others = {name: as_path(folder) for name, folder in others.items() if folder}
+
+    def lists_folder(self) -> Path:
+        """Return the folder of the user's own word lists, which may not be there yet."""
+        return self._lists_dir or self.host.lists_dir
 
     def categories(self) -> dict[str, Category]:
-        """Return the word lists in use by name."""
-        from clip_interrogator_ext.vocabulary.lists import load_categories
+        """Return all word lists by name, those that other programs keep too."""
+        from clip_interrogator_ext.vocabulary import classic, lists
 
-        return load_categories(self._lists_dir)
+        others = {**classic.folders(), **self.host.other_lists, **self._others}
+        return lists.load_categories(self._own_folder(), others)
 
     def positive_categories(self) -> tuple[str, ...]:
-        """Return the names of the word lists that prompts are made from, in their order."""
-        from clip_interrogator_ext.vocabulary.lists import positive_names
+        """Return the names of the word lists that prompts are made from, in their order.
 
-        return positive_names(self.categories())
+        Those of other programs take part only where they are named.
+        """
+        from clip_interrogator_ext.vocabulary.lists import load_categories, positive_names
+
+        return positive_names(load_categories(self._own_folder()))
+
+    def word_sets(self) -> dict[str, WordSet]:
+        """Return the sets of word lists by name, "all" first."""
+        from clip_interrogator_ext.vocabulary.sets import load_sets
+
+        return load_sets(self.categories(), self._own_folder())
+
+    def _own_folder(self) -> Path | None:
+        """Return the folder of the user's lists; one that nobody has named may be missing."""
+        return self._lists_dir or (self.host.lists_dir if self.host.lists_dir.is_dir() else None)
+
+    def list_text(self, name: str) -> str:
+        """Return an own list as it is written, of another one its lines; raises BadWordList."""
+        category = self.categories().get(name)
+        if category is None:
+            raise BadWordList(f"There is no word list {name!r}.")
+        if category.own and category.path is not None and category.path.is_file():
+            return self._own_lists().text(name)
+        return "".join(f"{line}\n" for line in category.lines)
+
+    def save_list(self, name: str, text: str) -> list[str]:
+        """Write a list of the user's own; return what is wrong with its lines, as sentences.
+
+        Raises BadWordList or NotAllowed.
+        """
+        self._require_trust("Changing word lists")
+        return list(self._own_lists().save(name, text))
+
+    def add_to_list(self, name: str, lines: Sequence[str]) -> int:
+        """Add lines to a list of the user's own, or make it; return how many were new.
+
+        Raises BadWordList or NotAllowed.
+        """
+        self._require_trust("Changing word lists")
+        return self._own_lists().add(name, lines)
+
+    def import_list(self, path: Path, name: str) -> str:
+        """Take a file over among the user's own lists; `name` is what the file is called.
+
+        Returns the list's name. Raises BadWordList or NotAllowed.
+        """
+        self._require_trust("Changing word lists")
+        return self._own_lists().take_over(path, name)
+
+    def delete_list(self, name: str) -> None:
+        """Delete a list of the user's own; raises BadWordList or NotAllowed."""
+        self._require_trust("Deleting word lists")
+        self._own_lists().delete(name)
+
+    def _own_lists(self) -> OwnLists:
+        from clip_interrogator_ext.vocabulary.own import OwnLists
+
+        return OwnLists(self.lists_folder())
+
+    def get_classic(self, task: str | None = None) -> Path:
+        """Install the package clip-interrogator without its dependencies, for its word lists.
+
+        Raises BadWordList, NotAllowed or Interrupted.
+        """
+        from clip_interrogator_ext.vocabulary import classic
+
+        self._require_trust("Installing packages")
+        with self._announced("install", task) as run:
+            run.running = True
+            return classic.install(self._tick_of(run))
+
+    def ready(self, models: ModelOptions) -> dict[str, int]:
+        """Return of how many phrases of each word list these backbones' vectors are kept.
+
+        Reads files and loads no network.
+        """
+        from clip_interrogator_ext.models.open_clip import key_of
+        from clip_interrogator_ext.vocabulary.tables import PhraseStore
+
+        store = PhraseStore(self._vectors_dir())
+        counts = {}
+        for name, category in self.categories().items():
+            known = [store.known(key_of(backbone), name) for backbone in models.backbones]
+            kept = frozenset.intersection(*known)
+            counts[name] = sum(phrase in kept for phrase in category.phrases) if kept else 0
+        return counts
+
+    def prepare(
+        self,
+        categories: Sequence[str] | None = None,
+        models: ModelOptions | None = None,
+        task: str | None = None,
+    ) -> dict[str, int]:
+        """Compute and keep the vectors of word lists, of all in use where none are named.
+
+        Returns how many phrases of each were encoded now. Raises BadOption.
+        """
+        known = self.categories()
+        if categories is None:
+            names = [name for name in known if ":" not in name]
+        else:
+            names = list(categories)
+            for name in names:
+                if name not in known:
+                    raise BadOption("categories", f"There is no word list {name!r}.")
+        return self._run(
+            "prepare", task, models, lambda engine, tick: engine.prepare(names, tick)
+        )
 
     def known_backbones(self) -> list[str]:
         """Return every architecture/pretrained pair that open_clip has weights for."""
@@ -291,11 +423,16 @@ class Service:
         models: ModelOptions | None = None,
         top: int = 5,
         task: str | None = None,
+        categories: tuple[str, ...] | None = None,
     ) -> Analysis:
-        """Return the `top` phrases of each category nearest to a picture."""
+        """Return the `top` phrases of each category nearest to a picture.
+
+        `categories` names word lists or parts of them, in place of those that are in use.
+        """
         upright = as_picture(image)
         return self._run(
-            "analyze", task, models, lambda engine, tick: engine.analyze(upright, top, tick)
+            "analyze", task, models,
+            lambda engine, tick: engine.analyze(upright, top, tick, categories),
         )
 
     def similarity(
@@ -317,12 +454,15 @@ class Service:
 
         That is NotAllowed, UnknownModel or BadOption.
         """
-        from clip_interrogator_ext.vocabulary.lists import check_known
+        from clip_interrogator_ext.vocabulary.sets import set_named, set_of
 
         self._require_allowed(models)
         for name in {*models.backbones, models.captioner} - {catalog.NO_CAPTIONER}:
             self.place(name)  # which knows the name, or refuses it
-        check_known(options.categories, self.categories())
+        if options.categories is not None:
+            set_of(options.categories, self.categories())
+        else:
+            set_named(options.vocabulary, self.word_sets(), self.categories())
         if options.asks_caption and models.captioner == catalog.NO_CAPTIONER:
             raise options.no_caption()
 
@@ -435,6 +575,7 @@ class Service:
             for folder in self.host.models_dirs:
                 text = text.replace(str(folder), "(models folder)")
             text = text.replace(str(self.cache_dir.absolute()), "(cache folder)")
+            text = text.replace(str(self.lists_folder().absolute()), "(lists folder)")
             home = str(as_path("~"))
             text = text.replace(home, "~") if len(home) > 1 else text
         return text
@@ -454,18 +595,22 @@ class Service:
     def _engine(self, models: ModelOptions, tick: Progress) -> Interrogator:
         """Return the interrogator for these models, which is kept until others are asked for."""
         from clip_interrogator_ext.interrogator import Interrogator
+        from clip_interrogator_ext.vocabulary.sets import load_sets
         from clip_interrogator_ext.vocabulary.tables import PhraseStore
 
         host = self.host
-        made_of = (
-            models, self.cache_dir, self._lists_dir, host.device, host.dtype, host.models_dirs
-        )
+        made_of = models, self.cache_dir, host.device, host.dtype, host.models_dirs
+        categories = self.categories()
         if self._interrogator is None or self._made_of != made_of:
             self._close()
-            store = PhraseStore(self.cache_dir / "vectors")
-            self._interrogator = Interrogator(models, self.host, self.categories(), store, tick)
+            store = PhraseStore(self._vectors_dir())
+            self._interrogator = Interrogator(models, self.host, categories, store, tick)
             self._made_of = made_of
+        self._interrogator.use(categories, load_sets(categories, self._own_folder()))
         return self._interrogator
+
+    def _vectors_dir(self) -> Path:
+        return self.cache_dir / "vectors"
 
     def _close(self) -> None:
         engine, self._interrogator = self._interrogator, None

@@ -39,6 +39,18 @@ _ROWS = (
         "The network that says what is in the picture: a name, a folder, or none.",
     ),
     Setting(
+        "vocabulary", "Word lists", catalog.ALL_LISTS,
+        "The set of word lists that prompts are made from: all, or the name of another.",
+    ),
+    Setting(
+        "leave_out", "Leave out", None,
+        "Words or phrases that never come out, in captions neither; commas between them.",
+    ),
+    Setting(
+        "replacements", "Replace", None,
+        "Words that come out in place of others: OLD=NEW, commas between them.",
+    ),
+    Setting(
         "caption_beams", "Caption beams", 1,
         "How many captions the captioner follows at once; more is slower and often more exact.",
         1, 16,
@@ -92,7 +104,17 @@ _ROWS = (
     ),
     Setting(
         "lists_dir", "Word lists folder", None,
-        "A folder of your own word lists, which add to or replace the bundled categories.",
+        "A folder of your own word lists and sets, which add to or replace the bundled ones; "
+        "empty: the folder lists beside your models, or in your user data.",
+    ),
+    Setting(
+        "wildcards_dir", "Wildcards folder", None,
+        "A folder of wildcard files as Dynamic Prompts has them; empty: that of the extension.",
+    ),
+    Setting(
+        "interrogate_dir", "Interrogate folder", None,
+        "A folder of word lists as AUTOMATIC1111's own interrogator has them, with names like "
+        "flavors.top3.txt; empty: the WebUI's.",
     ),
     Setting(
         "cache_dir", "Cache folder", None,

@@ -54,9 +54,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the vectors that a test computes out of the user's cache."""
-    folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setenv("CLIP_INTERROGATOR_EXT_CACHE", str(folder))
+    """Keep what a test computes and writes out of the user's folders, and theirs out of it."""
+    folder = tmp_path_factory.mktemp("user")
+    monkeypatch.setenv("CLIP_INTERROGATOR_EXT_CACHE", str(folder / "cache"))
+    monkeypatch.setenv("CLIP_INTERROGATOR_EXT_DATA", str(folder / "data"))
 
 
 def tiny_config(*, custom_text: bool = False, quick_gelu: bool = False, **text: object) -> dict:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
@@ -16,10 +17,11 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "tools")]
 
 import batch
+import draw_pictures
 import measuring
+import vocabularies
 
 if find_spec("clip_interrogator") is not None:
-    import draw_pictures
     import pair
     import rows
     import speed
@@ -286,3 +288,114 @@ def test_the_floor_counts_nothing_twice():
     first = ("a cat", ["red", "dog"])
     assert count(encoder, [first]) == operations(8, 2)
     assert count(encoder, [first, first]) == operations(8 + 4, 4)
+
+
+# --- our word lists beside the classic ones ---
+
+
+@needs_peer
+def test_both_vocabularies_are_measured(tmp_path):
+    """Each figure of both sets, with the same captions; the judge is another backbone."""
+    from tests.conftest import save_backbone, tiny_config, tiny_model
+
+    judge = save_backbone(tmp_path / "judge", tiny_model(3), tiny_config())
+    ended = subprocess.run(
+        [sys.executable, str(ROOT / "bench" / "vocabularies.py"), "--small", "--judge", str(judge),
+         "--json", "found.json"],
+        check=False, capture_output=True, text=True, cwd=tmp_path,
+    )
+    assert ended.returncode == 0, ended.stderr
+    report = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    rows = {row["work"]: row["values"] for row in report["rows"]}
+    for work, values in rows.items():
+        assert work in ended.stdout
+        assert set(values) == ({"classic"} if "ahead" in work else {"all", "classic"})
+    assert rows["phrases"]["classic"] > 100_000
+    assert 0 < rows["of which flavors"]["all"] < rows["phrases"]["all"]
+    assert rows["repeats"]["classic"] > rows["repeats"]["all"]
+    assert rows["facts that are a phrase"]["all"] <= rows["facts that are in a phrase"]["all"] <= 1
+    for who in ("guide", "judge"):
+        mean = rows[f"similarity by the {who}"]
+        ahead = rows[f"all is ahead, by the {who}"]["classic"]
+        assert ahead == pytest.approx(mean["all"] - mean["classic"], abs=2e-3)
+    assert len(report["prompts"]) == report["pictures"] == vocabularies.SMALL_PICTURES
+    for asked in report["prompts"]:
+        assert all(asked[name].startswith(asked["caption"]) for name in ("all", "classic"))
+    assert any("demo" in sentence for sentence in report["warnings"])
+
+
+def test_words_are_compared_without_case_accents_and_article():
+    """So that repeats are found as a reader finds them."""
+    assert vocabularies.fold(" A  Café") == vocabularies.fold("the cafe") == "cafe"
+    assert vocabularies.fold("a") == "a"
+    assert vocabularies.words("A bird's-eye view") == ["bird's-eye", "view"]
+    assert vocabularies.repeated_words("red light, soft light, with light") == 2
+    assert vocabularies.repeated_words("with fog, with fog") == 0
+
+
+def test_facts_are_found_in_the_lists_as_phrases_and_in_phrases():
+    """A sunset stands there as a phrase, a cat only in one."""
+    scene = draw_pictures.Scene(
+        "cat", "red", 1, "on a beach", "at sunset", "a photo", ("vignette",), 0
+    )
+    haystack = vocabularies.Haystack(["Sunset", "two black cats", "a cat asleep", "photograph"])
+    assert vocabularies.coverage(haystack, [scene]) == (0.25, 0.5)
+    said = {"photo": (True, True), "a cat at night": (False, True), "castle": (False, False)}
+    for phrase, expected in said.items():
+        found = vocabularies.is_true(phrase, scene), vocabularies.names_a_fact(phrase, scene)
+        assert found == expected, phrase
+
+
+def test_the_error_is_that_of_the_paired_differences():
+    """By hand: differences of 1 and 3 have a standard error of 1."""
+    assert vocabularies.paired([2, 5], [1, 2]) == (2, pytest.approx(1))
+    assert vocabularies.paired([2], [1]) == (1, None)
+
+
+def test_a_set_holds_its_lists_and_parts_less_what_it_leaves_out():
+    """A part of a list that is there as a whole counts once."""
+    flavors = SimpleNamespace(
+        phrases=("soft light", "blurry light", "fog", "by Ann"),
+        parts={"light": frozenset({"soft light", "blurry light"})},
+    )
+    categories = {
+        "classic:flavors": flavors, "artists": SimpleNamespace(phrases=("by Ann",), parts={}),
+    }
+    asked = SimpleNamespace(
+        name="mine", without=("artists", "nobody"), leave_out=("blurry",),
+        choices=[SimpleNamespace(list="classic:flavors/light"),
+                 SimpleNamespace(list="classic:flavors")],
+    )
+    found = vocabularies.vocabulary_of(asked, categories, ("artists",))
+    assert sorted(found.phrases) == ["fog", "soft light"]
+    assert (found.name, found.flavors) == ("mine", 2)
+
+
+@pytest.mark.parametrize(("name", "sentence"), [
+    ("nowhere", "There is no set 'nowhere'; there are classic"),
+    ("classic", "lacks lists: classic:flavors. Install them: pip install"),
+])
+def test_a_set_that_can_not_be_had_ends_the_comparison_with_a_sentence(name, sentence):
+    """An unknown one, and the classic one without its package."""
+    classic = SimpleNamespace(missing=lambda _categories: ("classic:flavors",))
+    service = Mock(word_sets=lambda: {"classic": classic}, categories=dict)
+    with pytest.raises(SystemExit, match=sentence):
+        vocabularies.vocabularies(service, [name])
+
+
+def test_random_backbones_differ_and_can_be_loaded(tmp_path, monkeypatch):
+    """Each seed is another network, in a folder that open_clip knows."""
+    import torch
+
+    from clip_interrogator_ext.models import open_clip
+    from tests.conftest import tiny_config
+
+    plan = open_clip.Plan("tiny", tiny_config(), {})
+    monkeypatch.setattr(open_clip, "plan_architecture", lambda _name: plan)
+    names = [vocabularies.random_backbone("tiny", seed, tmp_path / str(seed)) for seed in (0, 1)]
+    monkeypatch.undo()
+    first, second = (
+        open_clip.load(name, device=torch.device("cpu"), dtype=torch.float32).encode_texts(["fog"])
+        for name in names
+    )
+    assert not torch.allclose(first, second)

@@ -187,7 +187,7 @@ def vocabulary(encoder) -> Vocabulary:
         "movements": table(encoder, "movements", "beach", "blurry"),
         "sites": table(encoder, "sites", "vast site", "sunny site"),
     }
-    return Vocabulary(
+    return Vocabulary.together(
         tables, merge(list(tables.values())), table(encoder, "negative", "blurry", "noir")
     )
 
@@ -237,7 +237,7 @@ def test_classic_mode_keeps_medium_and_artist_together_at_the_budget(encoder, vo
 def test_classic_mode_leaves_out_categories_that_are_off(encoder, vocabulary):
     """Without mediums the artist stands after a comma."""
     tables = {name: vocabulary.tables[name] for name in ("artists", "flavors")}
-    fewer = Vocabulary(tables, merge(list(tables.values())))
+    fewer = Vocabulary.together(tables, merge(list(tables.values())))
     assert ask(encoder, fewer, "classic", max_flavors=1).text == "cat, by red, red"
 
 
@@ -262,7 +262,9 @@ def test_style_mode_has_no_caption_and_begins_with_the_subject(encoder, vocabula
 def test_negative_mode_finds_the_farthest_by_one_sign(encoder):
     """Each phrase is farther than those left out, and more than one is found."""
     flavors = table(encoder, "flavors", "cat", "red", "blurry", "noir")
-    vocabulary = Vocabulary({"flavors": flavors}, flavors, table(encoder, "negative", "oil"))
+    vocabulary = Vocabulary(
+        tables={"flavors": flavors}, negative=table(encoder, "negative", "oil")
+    )
     scene = Scene("", scorer_for(encoder, cat=1, red=1, blurry=-1, noir=-0.9, oil=-0.8))
     draft = MODES["negative"](
         scene, vocabulary, InterrogateOptions(mode="negative", min_flavors=0, pool_size=3)

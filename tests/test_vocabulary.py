@@ -13,7 +13,6 @@ import torch
 from clip_interrogator_ext import catalog
 from clip_interrogator_ext.errors import BadWordList, Interrupted
 from clip_interrogator_ext.vocabulary import lists
-from clip_interrogator_ext.vocabulary.lines import read_lines
 from clip_interrogator_ext.vocabulary.tables import PhraseStore, Table, merge
 from tests.word_encoder import WordEncoder
 
@@ -50,12 +49,6 @@ def test_every_bundled_category_is_there_and_tidy():
         assert all("," not in phrase and len(phrase) < 120 for phrase in category.phrases)
 
 
-def test_comments_blank_lines_repeats_and_marks_are_not_phrases(tmp_path):
-    """A list in our format may have a BOM, Windows line ends, comments and repeats."""
-    path = write(tmp_path, "a.txt", "\ufeff# a list\r\n\r\n  oil \r\nOIL\r\n,\r\nink  wash\r\n")
-    assert read_lines(path).phrases == ("oil", "ink wash")
-
-
 def test_templates_make_phrases_of_names(tmp_path):
     """Artists and sites are said in several ways, all of one way before the next."""
     write(tmp_path, "artists.txt", "Ann\nBob\n")
@@ -72,23 +65,62 @@ def test_the_users_lists_replace_and_add_categories(tmp_path):
     assert lists.positive_names(categories) == (*catalog.CATEGORIES, "creatures")
 
 
-def test_a_list_in_another_encoding_names_the_line(tmp_path):
-    """The sentence says which file and line, and the other lists still load."""
-    path = write(tmp_path, "mine.txt", b"first\nna\xefve\n")
-    write(tmp_path, "other.txt", "fine\n")
-    with pytest.raises(BadWordList, match=r"mine\.txt, line 2, is not UTF-8"):
-        read_lines(path)
-    categories = lists.load_categories(tmp_path)
-    assert "mine" not in categories
-    assert categories["other"].phrases == ("fine",)
-
-
 def test_an_empty_list_empties_its_category_with_a_warning(tmp_path, caplog):
     """A user can switch a category off by an empty file, and is told."""
     write(tmp_path, "artists.txt", "# nobody\n")
     with caplog.at_level(logging.WARNING):
         assert lists.load_categories(tmp_path)["artists"].phrases == ()
     assert "has no phrases" in caplog.text
+
+
+def test_lists_of_other_programs_are_named_after_them_and_wait_to_be_named(tmp_path):
+    """They have their own lines and counts, and take no part where nobody names them."""
+    wildcards, interrogate = tmp_path / "wildcards", tmp_path / "interrogate"
+    (wildcards / "animals").mkdir(parents=True)
+    interrogate.mkdir()
+    write(wildcards / "animals", "cats.txt", "tabby\n")
+    write(wildcards, "colors.txt", "red\n")
+    write(interrogate, "flavors.top3.txt", "#film\n{a|b}\n")
+    write(interrogate, "artists.txt", "Ann\n")
+    categories = lists.load_categories(
+        others={"wildcards": wildcards, "interrogate": interrogate}
+    )
+    assert categories["wildcards:animals"].parts == {"cats": {"tabby"}}
+    assert categories["wildcards:colors"].phrases == ("red",)
+    assert categories["interrogate:flavors"].phrases == ("#film", "{a|b}")  # as they are
+    assert categories["interrogate:flavors"].count == 3
+    assert categories["interrogate:artists"].phrases == ("by Ann", "inspired by Ann")
+    assert lists.positive_names(categories) == catalog.CATEGORIES
+
+
+def test_a_list_is_read_again_when_its_file_has_changed(tmp_path):
+    """And only then: the same file gives the same object."""
+    path = write(tmp_path, "mine.txt", "one\n")
+    first = lists.load_categories(tmp_path)["mine"]
+    assert lists.load_categories(tmp_path)["mine"] is first
+    write(tmp_path, "mine.txt", "one\ntwo\n")
+    assert lists.load_categories(tmp_path)["mine"].phrases == ("one", "two")
+    path.unlink()
+    assert "mine" not in lists.load_categories(tmp_path)
+
+
+def test_two_lists_of_one_name_are_told_and_the_first_counts(tmp_path, caplog):
+    """Letter case and endings make no second list."""
+    write(tmp_path, "dragons.csv", "wyvern\n")
+    write(tmp_path, "Dragons.txt", "hydra\n")
+    write(tmp_path, "dragons.yaml", "- drake\n")
+    with caplog.at_level(logging.WARNING):
+        categories = lists.load_categories(tmp_path)
+    assert [name for name in categories if name.casefold() == "dragons"] == ["Dragons"]
+    assert categories["Dragons"].phrases == ("hydra",)
+    assert f"{tmp_path / 'dragons.csv'} is left out: Dragons.txt has that name too" in caplog.text
+    assert f"{tmp_path / 'dragons.yaml'} is left out" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["a:b", "con", "..", ".hidden", "sets", "a,b", "tail ", "x" * 101])
+def test_a_list_can_not_have_every_name(name):
+    """What would be no file elsewhere, or be taken for something else."""
+    assert not lists.is_name(name)
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path):

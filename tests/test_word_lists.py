@@ -12,7 +12,8 @@ import pytest
 
 from clip_interrogator_ext.models.open_clip import count_clip_tokens
 from clip_interrogator_ext.vocabulary import lists
-from clip_interrogator_ext.vocabulary.lines import expand, read_lines
+from clip_interrogator_ext.vocabulary.lines import expand
+from clip_interrogator_ext.vocabulary.reading import read
 
 DATA = Path(__file__).parents[1] / "data"
 FLAVORS = sorted((DATA / "flavors").glob("*.txt"))
@@ -90,7 +91,10 @@ def test_each_file_is_headed_and_tidy(path):
     assert re.match(r"# [A-Z][^:]*: .+\.$", first), first
     if path in FLAVORS:
         assert second in ("# about: style", "# about: subject")
-        assert read_lines(path).about in ("style", "subject")
+    found = read(path)
+    assert found.about == first.partition(": ")[2]
+    assert not found.problems
+    assert bool(found.subjects) == (second == "# about: subject")
     for line in written(path):
         assert line == " ".join(line.split()), line
         assert not re.search(r"[^\w '&./\-{}|:+%°!]", line), line

@@ -394,6 +394,14 @@ def preprocess_of(model: Any, published: dict[str, Any]) -> Any:
     )
 
 
+def key_of(name: str) -> str:
+    """Return a name for the backbone that is asked for by `name`, safe as a folder's."""
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[-80:]
+    if readable == name.replace("/", "_"):
+        return readable
+    return f"{readable}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
 class OpenClip:
     """A CLIP backbone from open_clip: see models.base.TextImageEncoder.
 
@@ -486,10 +494,7 @@ class OpenClip:
 
     def key(self) -> str:
         """Return a name for this backbone that is safe as a folder's."""
-        readable = re.sub(r"[^A-Za-z0-9._-]+", "_", self.name).strip("._")[-80:]
-        if readable == self.name.replace("/", "_"):
-            return readable
-        return f"{readable}-{hashlib.sha256(self.name.encode()).hexdigest()[:8]}"
+        return key_of(self.name)
 
     def _fast(self) -> bool:
         """Say whether the fast path may be taken, checking it against the plain one once."""

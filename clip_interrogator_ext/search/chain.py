@@ -30,13 +30,15 @@ def chain(
     max_count: int,
     budget: int,
     label: str,
+    keep_all: bool = False,
 ) -> Chain:
     """Add phrases of the pool to `head` greedily; return those of the best text met on the way.
 
     This is the search of clip-interrogator 0.6.0: the first `min_count` phrases are added even
     where they lower the score; after them the first that does ends the search. Phrases that would
     put the text over the budget of tokens are dropped. Of equal phrases the first in the pool is
-    chosen. An interruption ends the search and keeps what was found.
+    chosen. An interruption ends the search and keeps what was found. With `keep_all` all phrases
+    that were added are returned.
     """
     remaining = list(dict.fromkeys(pool))
     current: list[str] = []
@@ -60,8 +62,8 @@ def chain(
                 best, best_score = tuple(current), score
         scorer.tick(label, max_count, max_count)
     except Interrupted:
-        return Chain(best, interrupted=True)
-    return Chain(best)
+        return Chain(tuple(current) if keep_all else best, interrupted=True)
+    return Chain(tuple(current) if keep_all else best)
 
 
 def _fitting(scorer: Scorer, text: str, phrases: list[str], budget: int) -> list[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -68,12 +68,32 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Vocabulary:
-    """The tables in use: each positive category's, all of them as one, and the negative one."""
+class Stage:
+    """Phrases that are searched together, and how many of them are wanted; None: the mode says."""
 
-    tables: dict[str, Table]
-    whole: Table
+    table: Table
+    count: int | None = None
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The tables in use: the stages of a prompt in their order, each category's, the negative."""
+
+    stages: tuple[Stage, ...] = ()
+    tables: Mapping[str, Table] = field(default_factory=dict)
     negative: Table | None = None
+
+    @classmethod
+    def together(
+        cls, tables: Mapping[str, Table], whole: Table, negative: Table | None = None
+    ) -> Vocabulary:
+        """Return tables that are searched as one; `whole` is all of them merged."""
+        return cls((Stage(whole),), tables, negative)
+
+    @property
+    def counted(self) -> bool:
+        """Whether it says itself how many phrases of some lists there are to be."""
+        return any(stage.count is not None for stage in self.stages)
 
 
 Mode = Callable[[Scene, Vocabulary, "InterrogateOptions"], Draft]
@@ -102,14 +122,27 @@ def caption(scene: Scene, _vocabulary: Vocabulary, options: InterrogateOptions) 
 
 def fast(scene: Scene, vocabulary: Vocabulary, options: InterrogateOptions) -> Draft:
     """Return the caption and the phrases nearest to the picture, each by itself."""
-    table = vocabulary.whole
-    best = scene.scorer.nearest(table, max_flavors(options))
-    pieces = [Piece(table.phrases[index], table.categories[index]) for index in best]
-    return _fit(caption(scene, vocabulary, options), pieces, scene.scorer, options)
+    pieces: dict[str, Piece] = {}
+    for stage in vocabulary.stages:
+        table = stage.table
+        count = max_flavors(options) if stage.count is None else stage.count
+        # So many more, in case an earlier stage has said some of them.
+        best = scene.scorer.nearest(table, count + len(pieces))
+        found = (Piece(table.phrases[index], table.categories[index]) for index in best)
+        new = [piece for piece in found if piece.phrase not in pieces][:count]
+        pieces |= {piece.phrase: piece for piece in new}
+    return _fit(
+        caption(scene, vocabulary, options), list(pieces.values()), scene.scorer, options
+    )
 
 
 def classic(scene: Scene, vocabulary: Vocabulary, options: InterrogateOptions) -> Draft:
-    """Return the caption, then a medium by an artist, a site, a movement, and flavors."""
+    """Return the caption, then a medium by an artist, a site, a movement, and flavors.
+
+    A vocabulary that says itself how many of what there are to be has its own order.
+    """
+    if vocabulary.counted:
+        return fast(scene, vocabulary, options)
     head = caption(scene, vocabulary, options)
 
     def nearest(category: str, count: int) -> list[Piece]:
@@ -147,9 +180,9 @@ def _best(
     searched = _search(scene, vocabulary, options, head.head, quick=quick)
     if searched.interrupted:
         return searched
-    drafts = [
-        head, classic(scene, vocabulary, options), fast(scene, vocabulary, options), searched,
-    ]
+    drafts = [fast(scene, vocabulary, options), searched]
+    if not vocabulary.counted:
+        drafts[:0] = [head, classic(scene, vocabulary, options)]
     drafts = [draft for draft in drafts if draft.text]
     if not drafts:
         return head
@@ -200,22 +233,37 @@ def _search(
     scene: Scene, vocabulary: Vocabulary, options: InterrogateOptions, head: str, *,
     quick: bool = False,
 ) -> Draft:
-    table = vocabulary.whole
-    pool = table.select(scene.scorer.nearest(table, options.pool_size))
-    return _grow(scene.scorer, pool, options, head, "Searching", quick=quick)
+    draft = Draft(head)
+    for stage in vocabulary.stages:
+        said = {piece.phrase for piece in draft.pieces}
+        best = scene.scorer.nearest(stage.table, options.pool_size + len(said))
+        pool = stage.table.select(best)
+        if said:
+            pool = pool.where(lambda phrase, said=said: phrase not in said)
+        found = _grow(
+            scene.scorer, pool, options, draft.text, "Searching", quick=quick, count=stage.count
+        )
+        draft = replace(
+            draft, pieces=draft.pieces + found.pieces, interrupted=found.interrupted
+        )
+        if draft.interrupted:
+            break
+    return draft
 
 
 def _grow(
     scorer: Scorer, pool: Table, options: InterrogateOptions, head: str, label: str, *,
-    quick: bool = False,
+    quick: bool = False, count: int | None = None,
 ) -> Draft:
+    """Return the draft that a search makes of the head; `count` is exact."""
     find = partial(turbo_chain, pool=pool) if quick else partial(chain, pool=pool.phrases)
     found = find(
         scorer, head,
-        min_count=options.min_flavors,
-        max_count=max_flavors(options),
+        min_count=options.min_flavors if count is None else count,
+        max_count=max_flavors(options) if count is None else count,
         budget=token_budget(scorer, options),
         label=label,
+        keep_all=count is not None,
     )
     category_of = dict(zip(pool.phrases, pool.categories, strict=True))
     pieces = tuple(Piece(phrase, category_of[phrase]) for phrase in found.phrases)

@@ -41,12 +41,14 @@ def turbo_chain(
     max_count: int,
     budget: int,
     label: str,
+    keep_all: bool = False,
 ) -> Chain:
     """Add phrases of the pool to `head`; return those of the best text met on the way.
 
-    The budget, equal phrases and an interruption are treated as by `chain`. Texts that go on often
-    rise again after they have fallen, so the search ends only when the last `2 * min_count`
-    phrases and one more have not led to a better text, or when enough have been tried.
+    The budget, equal phrases, an interruption and `keep_all` are treated as by `chain`. Texts that
+    go on often rise again after they have fallen, so the search ends only when the last
+    `2 * min_count` phrases and one more have not led to a better text, or when enough have been
+    tried.
     """
     grower = _Grower(scorer, pool, budget)
     chosen: list[str] = []
@@ -74,8 +76,8 @@ def turbo_chain(
                 break
         scorer.tick(label, max_count, max_count)
     except Interrupted:
-        return Chain(best, interrupted=True)
-    return Chain(best)
+        return Chain(tuple(chosen) if keep_all else best, interrupted=True)
+    return Chain(tuple(chosen) if keep_all else best)
 
 
 class _Grower:

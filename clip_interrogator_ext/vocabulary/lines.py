@@ -1,58 +1,120 @@
-"""Read word lists in our own format: a phrase a line, and `{a|b}` for what varies in it."""
+"""Read texts of a phrase a line, and what stands for several phrases in our own format."""
 
 from __future__ import annotations
 
 import itertools
-import logging
 import math
+import os
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from clip_interrogator_ext import phrases
 from clip_interrogator_ext.errors import BadWordList
 
-log = logging.getLogger(__name__)
-
 _MOST_BYTES = 32 << 20
+_MOST_LINES = 1_000_000
 _MOST_CHARACTERS = 1000  # of a line
 _MOST_COMBINATIONS = 256  # of a line
-_MOST_WARNINGS = 5  # for a file; the others are counted
-_ABOUT = re.compile(r"#\s*about:\s*(\w+)\s*$")
+_TRIES = 3  # of reading a file that changes meanwhile
+_BOMS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 _CHOICE = re.compile(r"\{([^{}]*)\}")
+_WEIGHT = re.compile(r"^\s*\d+(?:\.\d+)?::")
+_WILDCARD_SYNTAX = re.compile(r"__|\$\$|[{}<>]")
 
 
 @dataclass(frozen=True)
-class WordList:
-    """A list's phrases, and what it is about where it says so: "style", "subject" or ""."""
+class Line:
+    """A line that can be read, and its number in the file, from 1."""
 
-    phrases: tuple[str, ...]
-    about: str = ""
+    number: int
+    text: str
 
 
-def read_lines(path: Path) -> WordList:
-    """Read a list: UTF-8, a phrase a line, `#` begins a comment line.
+@dataclass(frozen=True)
+class Lines:
+    """A file's lines, and what is wrong with others: sentences that name file and line."""
 
-    Repeats, and lines without a letter or a digit, are dropped; a line that can't be read is left
-    out with a warning that names it. Raises BadWordList for a file that can't be read at all.
+    lines: tuple[Line, ...]
+    problems: tuple[str, ...] = ()
+
+
+def read_lines(path: Path) -> Lines:
+    """Read the lines of a text file in UTF-8, or in UTF-16 if it says so.
+
+    Lines that can't be read are left out and reported, and so is what comes after the first
+    32 MiB or million lines. Raises BadWordList for a file that can't be read at all.
     """
-    about = ""
-    found: list[str] = []
-    refused = []
-    for number, line in enumerate(_text(path).splitlines(), 1):
-        if line.startswith("#"):
-            said = _ABOUT.match(line)
-            about = said[1] if said and not about else about
-        elif any(map(str.isalnum, line)):
-            try:
-                found += expand(line)
-            except BadWordList as error:
-                refused.append(f"{path}, line {number}: {error}")
-    for sentence in refused[:_MOST_WARNINGS]:
-        log.warning("%s The line is left out.", sentence)
-    if len(refused) > _MOST_WARNINGS:
-        log.warning("%s: %d other lines are left out.", path, len(refused) - _MOST_WARNINGS)
-    return WordList(tuple(phrases.unique(found)), about)
+    content, whole = _content(path)
+    encoding = "utf-8"
+    for mark, name in _BOMS.items():
+        if content.startswith(mark):
+            content, encoding = content[len(mark) :], name
+    if encoding == "utf-8":
+        rows = content.splitlines()
+    else:
+        text = content.decode(encoding, "replace")
+        rows = [row.encode() for row in re.split(r"\r\n|\r|\n", text)]
+    found, problems = [], []
+    for number, row in enumerate(rows[:_MOST_LINES], 1):
+        try:
+            text = row.decode()
+        except UnicodeDecodeError:
+            problems.append(_at(path, number, "It is not UTF-8: save the file as UTF-8."))
+            continue
+        if _CONTROL.search(text):
+            problems.append(_at(path, number, "It holds signs that are no text."))
+        elif len(text) > _MOST_CHARACTERS:
+            problems.append(_at(
+                path, number,
+                f"It has {len(text):,} characters, more than {_MOST_CHARACTERS:,}.",
+            ))
+        else:
+            found.append(Line(number, text))
+    if len(rows) > _MOST_LINES or not whole:
+        end = min(len(rows), _MOST_LINES)
+        if not whole and found and found[-1].number == len(rows):
+            found.pop()  # it is cut off
+            end -= 1
+        problems.append(
+            f"{path}, line {end + 1}: The file has more than {_MOST_LINES:,} lines or "
+            f"{_MOST_BYTES >> 20} MiB; the rest of it is left out. Split it."
+        )
+    return Lines(tuple(found), tuple(problems))
+
+
+def phrases_of(
+    path: Path, lines: Iterable[Line], problems: list[str], form: str = "ours"
+) -> Iterator[str]:
+    """Yield what lines stand for; those that can't be used are added to the problems.
+
+    The form "ours" has comments and choices in braces; "wildcards" is that of Dynamic Prompts,
+    whose lines with a syntax of their own are left out; lines of the form "plain" are as they are.
+    """
+    foreign = 0
+    for line in lines:
+        text = line.text
+        if form != "plain" and text.lstrip().startswith("#"):
+            continue
+        if form == "wildcards":
+            text = _WEIGHT.sub("", text)
+            if _WILDCARD_SYNTAX.search(text):
+                foreign += 1
+                continue
+        if not any(map(str.isalnum, text)):
+            continue
+        if form != "ours":
+            yield " ".join(text.split())
+            continue
+        try:
+            yield from expand(text)
+        except BadWordList as error:
+            problems.append(_at(path, line.number, str(error)))
+    if foreign:
+        problems.append(
+            f"{path}: {foreign} lines with wildcards or choices of their own are left out."
+        )
 
 
 def expand(line: str) -> list[str]:
@@ -60,8 +122,6 @@ def expand(line: str) -> list[str]:
 
     `{soft|hard} light` is two phrases, and so is `{|very} soft light`. Raises BadWordList.
     """
-    if len(line) > _MOST_CHARACTERS:
-        raise BadWordList(f"It has {len(line):,} characters, more than {_MOST_CHARACTERS:,}.")
     fixed, choices = _CHOICE.split(line)[::2], _CHOICE.findall(line)
     if any("{" in part or "}" in part for part in fixed):
         raise BadWordList("Its braces don't close, or stand inside each other; write {a|b}.")
@@ -76,18 +136,21 @@ def expand(line: str) -> list[str]:
     return made
 
 
-def _text(path: Path) -> str:
+def _at(path: Path, number: int, sentence: str) -> str:
+    return f"{path}, line {number}: {sentence} The line is left out."
+
+
+def _content(path: Path) -> tuple[bytes, bool]:
+    """Return a file's bytes up to the most that are read, and whether they are all of them."""
     try:
-        with path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
-    except OSError as error:
-        raise BadWordList(f"{path} can't be read ({error.strerror}).") from error
-    if len(content) > _MOST_BYTES:
-        raise BadWordList(
-            f"{path} is larger than {_MOST_BYTES >> 20} MiB: too large for a word list. Split it."
-        )
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise BadWordList(f"{path}, line {line}, is not UTF-8. Save the file as UTF-8.") from error
+        for _ in range(_TRIES):
+            with path.open("rb") as file:
+                before = os.fstat(file.fileno())
+                content = file.read(_MOST_BYTES + 1)
+                after = os.fstat(file.fileno())
+            if (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size):
+                return content[:_MOST_BYTES], len(content) <= _MOST_BYTES
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise BadWordList(f"{path} can't be read ({reason}).") from error
+    raise BadWordList(f"{path} changes while it is read. Try again when it is finished.")

@@ -1,18 +1,24 @@
-"""Read word lists into frozen categories."""
+"""Word lists as frozen categories: ours, the user's own, and those of other programs."""
 
 from __future__ import annotations
 
-import csv
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 from clip_interrogator_ext import catalog, phrases
 from clip_interrogator_ext.errors import BadOption, BadWordList
-from clip_interrogator_ext.host import is_folder
-from clip_interrogator_ext.vocabulary.lines import read_lines
+from clip_interrogator_ext.vocabulary.reading import (
+    SUFFIXES,
+    Read,
+    count_of,
+    files_of,
+    name_of,
+    read,
+)
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +28,11 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 }
 """What the program makes of each line of a category; other categories are taken as they are."""
 
+SETS_FILE = "sets.yaml"
+_FORMS = {"wildcards": "wildcards"}  # by who keeps the lists; others' lines are plain
+_MOST_WARNINGS = 5  # for a list; the others are counted
+_NAME = re.compile(r"[^\W_][^/\\:*?\"<>|,]{0,99}")
+
 
 @dataclass(frozen=True)
 class Category:
@@ -29,7 +40,9 @@ class Category:
 
     `lines` are those of the list; the phrases are what the templates make of them. Each of the
     `parts` holds some of the phrases: a theme of the flavors, or the artists of a trade, an era,
-    living or not. `subjects` say what a picture shows, not how it looks.
+    living or not. `subjects` say what a picture shows, not how it looks. `about` is the sentence
+    at the list's head, `count` how many phrases of it are wanted where its name says so,
+    `problems` what is wrong with it. `own` lists are the user's.
     """
 
     name: str
@@ -38,6 +51,24 @@ class Category:
     lines: tuple[str, ...] = ()
     parts: Mapping[str, frozenset[str]] = field(default_factory=dict)
     subjects: frozenset[str] = frozenset()
+    about: str = ""
+    own: bool = False
+    count: int | None = None
+    problems: tuple[str, ...] = ()
+
+    def lines_of(self, part: str) -> tuple[str, ...]:
+        """Return the lines of a part, or all for ""; of artists, their names."""
+        if not part:
+            return self.lines
+        templates = TEMPLATES.get(role_of(self.name), ("{}",))
+        return tuple(
+            line for line in self.lines if templates[0].replace("{}", line) in self.parts[part]
+        )
+
+
+def role_of(name: str) -> str:
+    """Return what the phrases of a list are: of "classic:artists", "artists"."""
+    return name.partition("/")[0].rpartition(":")[2]
 
 
 def bundled_folder() -> Path:
@@ -47,138 +78,169 @@ def bundled_folder() -> Path:
     return beside if (beside / "artists.csv").is_file() else package / "data"
 
 
-def load_categories(lists_dir: Path | None = None) -> dict[str, Category]:
-    """Return all categories by name: the bundled ones, replaced or added to by the user's.
+def load_categories(
+    own: Path | None = None, others: Mapping[str, Path] | None = None
+) -> dict[str, Category]:
+    """Return all categories by name: the bundled ones, the user's, and other programs'.
 
-    A file of the user's replaces the category of its name, or adds one. A file that can't be
-    read is reported and left out. Raises BadWordList where the folder itself can't be used.
+    A list of the user's replaces the category of its name, or adds one. `others` has the folders
+    of other programs' lists, by what stands in their names before a colon. What can't be read is
+    reported and left out. Lists are read once, and again when their files have changed. Raises
+    BadWordList where the user's folder can't be used.
     """
-    categories = dict(_bundled())
+    categories = _read_lists(bundled_folder())
     if not categories:
         raise BadWordList(f"The bundled word lists are missing from {bundled_folder()}. Reinstall.")
-    if lists_dir is not None:
-        if not is_folder(lists_dir):
-            raise BadWordList(f"{lists_dir} is not a folder. Name a folder of .txt word lists.")
-        own = _read_folder(lists_dir)
-        if not own:
-            log.warning("%s holds no word list (a file NAME.txt).", lists_dir)
-        categories.update({category.name: category for category in own})
+    if own is not None:
+        if not own.is_dir():
+            raise BadWordList(f"{own} is not a folder. Name a folder of word lists.")
+        categories.update(_read_lists(own, own=True))
+    for program, folder in (others or {}).items():
+        categories.update(_read_lists(folder, program))
     return categories
 
 
-@cache
-def _bundled() -> Mapping[str, Category]:
-    return {category.name: category for category in _read_folder(bundled_folder())}
+def positive_names(categories: Mapping[str, Category]) -> tuple[str, ...]:
+    """Return the positive categories in the order in which they are merged: the user's last.
 
-
-def positive_names(categories: dict[str, Category]) -> tuple[str, ...]:
-    """Return the positive categories in the order in which they are merged: the user's last."""
+    Those that other programs keep are left out: they take part where they are named.
+    """
     known = [name for name in catalog.CATEGORIES if name in categories]
-    own = sorted(set(categories) - set(known) - {catalog.NEGATIVE_CATEGORY})
+    others = {name for name in categories if ":" in name}
+    own = sorted(set(categories) - set(known) - others - {catalog.NEGATIVE_CATEGORY})
     return (*known, *own)
 
 
-def choose(
-    names: Sequence[str] | None, categories: dict[str, Category]
-) -> dict[str, frozenset[str] | None]:
-    """Return the positive categories that are named, in the order in which they are merged.
-
-    A name is a category's, or "category/part"; of a category with None all phrases are meant,
-    otherwise those of its named parts. Without names all categories are.
-    """
-    chosen: dict[str, frozenset[str] | None] = {}
-    for whole in positive_names(categories):
-        parts = [name.partition("/")[2] for name in names or (whole,)
-                 if name.partition("/")[0] == whole]
-        if "" in parts:
-            chosen[whole] = None
-        elif parts:
-            chosen[whole] = frozenset().union(*(categories[whole].parts[part] for part in parts))
-    return chosen
-
-
-def check_known(names: Iterable[str] | None, categories: dict[str, Category]) -> None:
-    """Raise BadOption where one of the names is not that of a positive category or its part."""
-    known = positive_names(categories)
+def check_known(names: Iterable[str] | None, categories: Mapping[str, Category]) -> None:
+    """Raise BadOption where one of the names is not that of a category or its part."""
     for name in names or ():
         whole, slash, rest = name.partition("/")
-        if whole not in known:
+        if whole not in categories or whole == catalog.NEGATIVE_CATEGORY:
+            known = positive_names(categories)
+            every = [one for one in categories if one != catalog.NEGATIVE_CATEGORY]
             raise BadOption(
                 "categories",
                 f"There is no category {name!r}; there are {', '.join(known)}."
-                + catalog.did_you_mean(catalog.nearest(name, known)),
+                + catalog.did_you_mean(catalog.nearest(name, every)),
             )
         parts = categories[whole].parts
         if slash and rest not in parts:
             raise BadOption(
                 "categories",
                 f"The category {whole} has no part {rest!r}"
-                + (f"; it has {', '.join(parts)}." if parts else "; it has none.")
+                + ("" if parts else "; it has none") + "."
                 + catalog.did_you_mean(catalog.nearest(rest, tuple(parts))),
             )
 
 
-def _read_folder(folder: Path) -> list[Category]:
-    """Read each list of a folder, and each folder of lists in it as one category."""
-    found = []
-    for path in sorted(folder.iterdir()):
-        is_list = path.is_file() and path.suffix in (".txt", ".csv")
-        if is_list or (path.is_dir() and any(path.glob("*.txt"))):
-            try:
-                found.append(read_category(path))
-            except BadWordList as error:
-                log.warning("%s The list is left out.", error)
-    return found
+def is_name(name: str) -> bool:
+    """Say whether a list may be called so: as a file on every system, and in a row of names."""
+    return (
+        _NAME.fullmatch(name) is not None and name.isprintable() and name == name.rstrip(" .")
+        and f"{name}.yaml" != SETS_FILE
+        and not re.fullmatch(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", name, re.IGNORECASE)
+    )
 
 
-def read_category(path: Path) -> Category:
-    """Read a list, or a folder of lists as one, and apply the templates of its category."""
-    lines: list[str] = []
-    parts: dict[str, list[str]] = {}
-    subjects: list[str] = []
-    for file in sorted(path.glob("*.txt")) if path.is_dir() else [path]:
-        if file.suffix == ".csv":
-            lines += _read_table(file, parts)
+def list_files(folder: Path) -> dict[str, Path]:
+    """Return the lists of a folder by name: texts, tables, trees, and folders of texts.
+
+    Of several of one name the first counts.
+    """
+    return _list_files(folder)[0]
+
+
+def _list_files(folder: Path) -> tuple[dict[str, Path], list[str]]:
+    found: dict[str, Path] = {}
+    problems = []
+    folded: dict[str, Path] = {}
+    try:
+        places = sorted(folder.iterdir())
+    except OSError as error:
+        return {}, [f"{folder} can't be read ({error.strerror})."]
+    for path in sorted(places, key=lambda one: one.suffix.lower() not in SUFFIXES):
+        is_file = path.suffix.lower() in SUFFIXES and path.is_file()
+        if path.name.startswith(".") or path.name == SETS_FILE:
             continue
-        read = read_lines(file)
-        lines += read.phrases
-        subjects += read.phrases if read.about == "subject" else ()
-        if path.is_dir():
-            parts[file.stem] = list(read.phrases)
-    lines = phrases.unique(lines)
-    if not lines:
-        log.warning("%s has no phrases: its category is empty.", path)
-    said = partial(_said, TEMPLATES.get(path.stem, ("{}",)))
+        if not is_file and not (path.is_dir() and next(path.rglob("*.txt"), None)):
+            continue
+        name = name_of(path)
+        if not is_name(name):
+            problems.append(f"{path} is left out: a list can't have that name. Rename it.")
+        elif name.casefold() in folded:
+            first = folded[name.casefold()]
+            problems.append(f"{path} is left out: {first.name} has that name too. Rename one.")
+        else:
+            found[name] = folded[name.casefold()] = path
+    return found, problems
+
+
+_Stamp = tuple[tuple[str, int, int], ...]
+_kept: dict[tuple[Path, str], tuple[_Stamp, Category | None]] = {}
+_told: dict[Path, list[str]] = {}
+
+
+def _read_lists(folder: Path, program: str = "", *, own: bool = False) -> dict[str, Category]:
+    """Return the lists of a folder that can be read, by their full names."""
+    found, problems = _list_files(folder)
+    if _told.get(folder, []) != problems:
+        _told[folder] = problems
+        _warn(problems)
+    categories = {}
+    for name, path in found.items():
+        full = f"{program}:{name}" if program else name
+        category = _kept_category(path, full, program, own=own)
+        if category is not None:
+            categories[full] = category
+    return categories
+
+
+def _kept_category(path: Path, name: str, program: str, *, own: bool) -> Category | None:
+    """Return a list, read only if its files have changed; None where it can't be read."""
+    try:
+        stats = [(str(file), file.stat()) for file in files_of(path)]
+        stamp = tuple((file, stat.st_mtime_ns, stat.st_size) for file, stat in stats)
+    except OSError:
+        stamp = ()
+    kept = _kept.get((path, name))
+    if kept is None or kept[0] != stamp or not stamp:
+        category = None
+        try:
+            category = read_category(path, name, program, own=own)
+            _warn(category.problems)
+            if not category.lines:
+                log.warning("%s has no phrases: its category is empty.", path)
+        except BadWordList as error:
+            log.warning("%s The list is left out.", error)
+        kept = _kept[path, name] = stamp, category
+    return kept[1]
+
+
+def _warn(problems: Sequence[str]) -> None:
+    for sentence in problems[:_MOST_WARNINGS]:
+        log.warning("%s", sentence)
+    if len(problems) > _MOST_WARNINGS:
+        log.warning("... and %d problems more.", len(problems) - _MOST_WARNINGS)
+
+
+def read_category(
+    path: Path, name: str | None = None, program: str = "", *, own: bool = False
+) -> Category:
+    """Read a list, or a folder of lists as one, and apply the templates of its category.
+
+    Raises BadWordList.
+    """
+    name = name_of(path) if name is None else name
+    found: Read = read(path, _FORMS.get(program, "plain") if program else "ours")
+    lines = phrases.unique(found.lines)
+    said = partial(_said, TEMPLATES.get(role_of(name), ("{}",)))
     return Category(
-        path.stem, tuple(phrases.unique(said(lines))), path, tuple(lines),
-        {name: frozenset(said(some)) for name, some in sorted(parts.items())},
-        frozenset(said(subjects)),
+        name, tuple(phrases.unique(said(lines))), path, tuple(lines),
+        {part: frozenset(said(some)) for part, some in found.parts.items() if some},
+        frozenset(said(found.subjects)),
+        found.about, own, count_of(path), tuple(found.problems),
     )
 
 
 def _said(templates: Sequence[str], lines: Sequence[str]) -> list[str]:
     return [template.replace("{}", line) for template in templates for line in lines]
-
-
-def _read_table(path: Path, parts: dict[str, list[str]]) -> list[str]:
-    """Read a table: phrases in the first column, in the others what they are, `;` between several.
-
-    What a phrase is names the parts that it is in; "yes" and "no" stand for the column's heading
-    and its opposite.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            headings, *rows = csv.reader(file)
-    except (OSError, ValueError, csv.Error) as error:
-        raise BadWordList(f"{path} can't be read ({error}).") from error
-    lines = []
-    for row in rows:
-        phrase = " ".join(row[0].split()) if row else ""
-        if not any(map(str.isalnum, phrase)):
-            continue
-        lines.append(phrase)
-        for heading, cell in zip(headings[1:], row[1:], strict=False):
-            for value in filter(None, map(str.strip, cell.split(";"))):
-                named = {"yes": heading, "no": f"not {heading}"}.get(value, value)
-                parts.setdefault(named, []).append(phrase)
-    return lines

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,11 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
 from clip_interrogator_ext.models.base import Tick, no_tick
+from clip_interrogator_ext.vocabulary.files import replace_file
 
 if TYPE_CHECKING:
     from clip_interrogator_ext.models.base import TextImageEncoder
@@ -100,6 +98,8 @@ class PhraseStore:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._unwritable = False
+        self.encoded = 0
+        """How many phrases have been encoded, not read, since it was made."""
 
     def vectors(
         self,
@@ -113,7 +113,7 @@ class PhraseStore:
         They are the same whether they come from the file or not. When `tick` stops the work, what
         has been encoded is kept for the next time.
         """
-        path = self._path(encoder, category)
+        path = self._path(encoder.key(), category)
         known, kept = self._read(path, encoder)
         # Sorted: phrases that begin alike are encoded together in less time.
         new = sorted({phrase for phrase in phrases if phrase not in known})
@@ -126,6 +126,7 @@ class PhraseStore:
             finally:
                 if done:
                     encoded = torch.cat(done)
+                    self.encoded += len(encoded)
                     for phrase in part[: len(encoded)]:
                         known[phrase] = len(known)
                     kept = torch.cat((kept, encoded.half()))
@@ -135,10 +136,27 @@ class PhraseStore:
             return kept
         return kept[rows]
 
-    def _path(self, encoder: TextImageEncoder, category: str) -> Path | None:
+    def known(self, key: str, category: str) -> frozenset[str]:
+        """Return the phrases of a category whose vectors are kept for an encoder of that key.
+
+        Whether they are whole is seen when they are used.
+        """
+        path = self._path(key, category)
+        try:
+            if path is None or not path.is_file():
+                return frozenset()
+            with safe_open(path, "pt") as file:
+                return frozenset(json.loads(file.get_tensor("phrases").numpy().tobytes()))
+        except (SafetensorError, OSError, ValueError, TypeError):
+            return frozenset()
+
+    def _path(self, key: str, category: str) -> Path | None:
+        """Return the file of a category; other programs' lists are in folders of their own."""
         if self._folder is None:
             return None
-        return self._folder / encoder.key() / f"{category}.safetensors"
+        program, colon, name = category.rpartition(":")
+        folder = self._folder / key / program if colon else self._folder / key
+        return folder / f"{name}.safetensors"
 
     def _read(self, path: Path | None, encoder: TextImageEncoder) -> tuple[dict[str, int], Tensor]:
         nothing: tuple[dict[str, int], Tensor] = ({}, torch.empty(0, encoder.dimension).half())
@@ -169,21 +187,6 @@ class PhraseStore:
                     "at the next start.", path.parent, error.strerror or error,
                 )
             self._unwritable = True
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: under a unique neighbouring name, then renamed."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise
 
 
 def _encode(

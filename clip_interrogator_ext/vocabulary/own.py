@@ -1,0 +1,156 @@
+"""The user's own word lists: written, added to, taken over from elsewhere, deleted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from clip_interrogator_ext.errors import BadWordList
+from clip_interrogator_ext.vocabulary.files import replace_file
+from clip_interrogator_ext.vocabulary.lists import (
+    Category,
+    is_name,
+    list_files,
+    read_category,
+)
+from clip_interrogator_ext.vocabulary.reading import SUFFIXES, name_of
+
+_MOST_BYTES = 32 << 20
+
+
+class OwnLists:
+    """The lists in a folder of the user's, which is made when the first one is written."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = threading.Lock()
+
+    def text(self, name: str) -> str:
+        """Return a list as it is written; raises BadWordList."""
+        path = self._file(name)
+        try:
+            return path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise BadWordList(f"{path} is not UTF-8. Save the file as UTF-8.") from error
+        except OSError as error:
+            raise BadWordList(f"{path} can't be read ({error.strerror}).") from error
+
+    def save(self, name: str, text: str) -> tuple[str, ...]:
+        """Write a list; return what is wrong with its lines. Raises BadWordList."""
+        with self._lock:
+            return self._write(self._place(name), text.encode()).problems
+
+    def add(self, name: str, lines: Iterable[str]) -> int:
+        """Put lines behind a list that are not in it yet; return how many. Raises BadWordList.
+
+        Where there is no such list one is made.
+        """
+        with self._lock:
+            path = self._place(name)
+            there = path.is_file()
+            text = self.text(name) if there else ""
+            known = {line.casefold() for line in read_category(path).lines} if there else set()
+            new: dict[str, str] = {}
+            for line in lines:
+                words = " ".join(line.split())
+                if any(map(str.isalnum, words)) and words.casefold() not in known:
+                    new.setdefault(words.casefold(), words)
+            if new:
+                if path.suffix.lower() != ".txt":
+                    raise BadWordList(f"{path.name} is not a plain list: change it as a text.")
+                glue = "" if not text or text.endswith("\n") else "\n"
+                self._write(path, f"{text}{glue}{chr(10).join(new.values())}\n".encode())
+        return len(new)
+
+    def take_over(self, source: Path, called: str) -> str:
+        """Copy a file of phrases into the folder under its own name; return the list's name.
+
+        Raises BadWordList where it holds no phrase, or there is a list of that name.
+        """
+        name, suffix = name_of(Path(called)), Path(called).suffix.lower()
+        if suffix not in SUFFIXES:
+            raise BadWordList(f"{called} is not a word list: it must end in {', '.join(SUFFIXES)}.")
+        with self._lock:
+            if name.casefold() in map(str.casefold, list_files(self.folder)):
+                raise BadWordList(
+                    f"There is a list {name!r} already. Delete it first, or rename the file."
+                )
+            self._require_name(name)
+            try:
+                with source.open("rb") as file:
+                    content = file.read(_MOST_BYTES + 1)
+            except OSError as error:
+                raise BadWordList(f"{called} can't be read ({error.strerror}).") from error
+            if len(content) > _MOST_BYTES:
+                raise BadWordList(f"{called} has more than {_MOST_BYTES >> 20} MiB. Split it.")
+            path = self.folder / Path(called).name
+            category = self._write(path, content)
+            if not category.lines:
+                path.unlink(missing_ok=True)
+                raise BadWordList(
+                    f"{called} holds no phrase that can be read."
+                    + "".join(f" {one.replace(str(path), called)}" for one in category.problems[:1])
+                )
+        return name
+
+    def delete(self, name: str) -> None:
+        """Delete a list; raises BadWordList."""
+        with self._lock:
+            path = self._file(name)
+            try:
+                path.unlink()
+            except OSError as error:
+                raise BadWordList(f"{path} can't be deleted ({error.strerror}).") from error
+
+    def _file(self, name: str) -> Path:
+        path = list_files(self.folder).get(name)
+        if path is None:
+            raise BadWordList(f"There is no list {name!r} of your own.")
+        if path.is_dir():
+            raise BadWordList(f"{name} is a folder of lists: change the files in it.")
+        return path
+
+    def _place(self, name: str) -> Path:
+        """Return the file of a list that may be there or not."""
+        there = list_files(self.folder)
+        if name in there:
+            return self._file(name)
+        self._require_name(name)
+        alike = [one for one in there if one.casefold() == name.casefold()]
+        if alike:
+            raise BadWordList(f"There is a list {alike[0]!r}: call yours so too, or otherwise.")
+        return self.folder / f"{name}.txt"
+
+    @staticmethod
+    def _require_name(name: str) -> None:
+        if not is_name(name):
+            raise BadWordList(
+                f"A list can't be called {name!r}: begin with a letter or digit, and leave out "
+                '/ \\ : * ? " < > | and commas.'
+            )
+
+    def _write(self, path: Path, content: bytes) -> Category:
+        """Write a list and return it; one that can't be read at all is not written."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            before = path.read_bytes() if path.is_file() else None
+            replace_file(path, content)
+        except OSError as error:
+            raise BadWordList(
+                f"{path} can't be written ({error.strerror}). Check the folder, or choose another "
+                "one in the settings."
+            ) from error
+        try:
+            return read_category(path, own=True)
+        except BadWordList:
+            if before is None:
+                path.unlink(missing_ok=True)
+            else:
+                replace_file(path, before)
+            raise
+
+
+def as_text(lines: Sequence[str]) -> str:
+    """Return phrases as a list of one a line."""
+    return "".join(f"{line}\n" for line in lines)

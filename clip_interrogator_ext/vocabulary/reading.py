@@ -1,0 +1,222 @@
+"""Read word lists of every kind: a text, a table, a tree in YAML, a folder of texts."""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from clip_interrogator_ext import phrases
+from clip_interrogator_ext.errors import BadWordList
+from clip_interrogator_ext.vocabulary.lines import Line, Lines, phrases_of, read_lines
+
+SUFFIXES = (".txt", ".csv", ".yaml", ".yml")
+_TOP = re.compile(r"\.top(\d{1,4})$", re.IGNORECASE)
+_TITLE = re.compile(r"#\s*[^:]+: (.+)$")
+_ABOUT = re.compile(r"#\s*about:\s*(style|subject)\s*$")
+_HEADINGS = ("name", "phrase", "phrases", "text", "prompt", "tag", "word")
+_MOST_FILES = 5000  # of a folder
+_DEEPEST = 20
+
+
+@dataclass
+class Read:
+    """What stands in a list: lines, which of them are of a part, and what is wrong.
+
+    `about` is the sentence at its head; `subjects` say what a picture shows, not how it looks.
+    """
+
+    lines: list[str] = field(default_factory=list)
+    parts: dict[str, list[str]] = field(default_factory=dict)
+    subjects: list[str] = field(default_factory=list)
+    about: str = ""
+    problems: list[str] = field(default_factory=list)
+
+
+def name_of(path: Path) -> str:
+    """Return the name of the list in a file or folder: without its ending, and ".top3"."""
+    stem = path.stem if path.suffix.lower() in SUFFIXES else path.name
+    return _TOP.sub("", stem)
+
+
+def count_of(path: Path) -> int | None:
+    """Return how many phrases of it are wanted, where the name says so as in "name.top3.txt"."""
+    found = _TOP.search(path.stem)
+    return int(found[1]) if found else None
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files of a list, in a stable order; of a folder those below it too."""
+    if not path.is_dir():
+        return [path]
+    found = (one for one in path.rglob("*.txt") if one.is_file())
+    return sorted(found, key=lambda one: one.relative_to(path).as_posix())
+
+
+def read(path: Path, form: str = "ours") -> Read:
+    """Read a list; `form` is that of its lines, see `phrases_of`.
+
+    A list or line that can't be used is left out and reported in the problems, and the rest is
+    read. Raises BadWordList where nothing can be.
+    """
+    if path.is_dir():
+        return _read_folder(path, form)
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        return _read_table(path, form)
+    if suffix in (".yaml", ".yml"):
+        return _read_tree(path, form)
+    return _read_text(path, form)
+
+
+def load_yaml(path: Path) -> Any:
+    """Return what stands in a file of YAML: mappings, lists, and a Line for each scalar.
+
+    Raises BadWordList. Aliases, by which a short file could stand for endless phrases, are refused.
+    """
+    lines = read_lines(path)
+    if lines.problems:
+        raise BadWordList(lines.problems[0].removesuffix(" The line is left out."))
+    text = "\n".join(line.text for line in lines.lines)
+    # Composing by libyaml itself would crash where a file is nested deeply enough.
+    top: list[Any] = []
+    open_ones: list[Any] = [top]
+    names: list[str | None] = [None]
+
+    def put(value: Any) -> None:
+        holder = open_ones[-1]
+        if isinstance(holder, list):
+            holder.append(value)
+        elif names[-1] is None and isinstance(value, Line) and value.text not in holder:
+            names[-1] = value.text
+        elif names[-1] is None:
+            raise BadWordList(f"{path}, line {line}: A name is there twice, or is no text.")
+        else:
+            holder[names[-1]] = value
+            names[-1] = None
+
+    try:
+        for event in yaml.parse(text, getattr(yaml, "CBaseLoader", yaml.BaseLoader)):
+            line = event.start_mark.line + 1
+            if isinstance(event, yaml.AliasEvent):
+                raise BadWordList(f"{path}, line {line}: Aliases (*name) are not read.")
+            if isinstance(event, yaml.ScalarEvent):
+                put(Line(line, event.value))
+            elif isinstance(event, yaml.CollectionStartEvent):
+                made: Any = {} if isinstance(event, yaml.MappingStartEvent) else []
+                put(made)
+                open_ones.append(made)
+                names.append(None)
+                if len(open_ones) > _DEEPEST:
+                    raise BadWordList(f"{path}, line {line}: It is nested too deeply.")
+            elif isinstance(event, yaml.CollectionEndEvent):
+                open_ones.pop()
+                names.pop()
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark is not None else ""
+        reason = getattr(error, "problem", None) or error
+        raise BadWordList(f"{path}{place}: The YAML can't be read: {reason}.") from error
+    return top[0] if top else []
+
+
+def _read_text(path: Path, form: str) -> Read:
+    lines = read_lines(path)
+    read = Read(problems=list(lines.problems))
+    read.lines = list(phrases_of(path, lines.lines, read.problems, form))
+    if form == "ours":
+        heads = [line.text for line in lines.lines[:5] if line.text.startswith("#")]
+        titles = [found[1] for head in heads if not _ABOUT.match(head)
+                  for found in [_TITLE.match(head)] if found]
+        read.about = titles[0] if titles else ""
+        if any(found[1] == "subject" for found in map(_ABOUT.match, heads) if found):
+            read.subjects = read.lines
+    return read
+
+
+def _read_folder(path: Path, form: str) -> Read:
+    read = Read()
+    files = files_of(path)
+    if len(files) > _MOST_FILES:
+        read.problems.append(
+            f"{path} holds {len(files):,} lists; only the first {_MOST_FILES:,} are read."
+        )
+    for file in files[:_MOST_FILES]:
+        try:
+            part = _read_text(file, form)
+        except BadWordList as error:
+            read.problems.append(f"{error} The list is left out.")
+            continue
+        read.lines += part.lines
+        read.subjects += part.subjects
+        read.problems += part.problems
+        read.parts[file.relative_to(path).with_suffix("").as_posix()] = part.lines
+    return read
+
+
+def _read_table(path: Path, form: str) -> Read:
+    """Read a table: phrases in the first column, in the others what they are, `;` between several.
+
+    What a phrase is names the parts that it is in; "yes" and "no" stand for the column's heading
+    and its opposite. A table of one column needs no heading.
+    """
+    lines = read_lines(path)
+    read = Read(problems=list(lines.problems))
+    headings: list[str] = []
+    for place, (number, row) in enumerate(_rows(path, lines, read.problems)):
+        if place == 0 and (len(row) > 1 or row[0].strip().casefold() in _HEADINGS):
+            headings = [cell.strip() for cell in row]
+            continue
+        if row[0].lstrip().startswith("#"):
+            continue
+        said = list(phrases_of(path, [Line(number, row[0])], read.problems, form))
+        read.lines += said
+        for heading, cell in zip(headings[1:], row[1:], strict=False):
+            for value in filter(None, map(str.strip, cell.split(";"))):
+                named = {"yes": heading, "no": f"not {heading}"}.get(value, value)
+                read.parts.setdefault(named, []).extend(said)
+    read.parts = dict(sorted(read.parts.items()))
+    return read
+
+
+def _rows(path: Path, lines: Lines, problems: list[str]) -> list[tuple[int, list[str]]]:
+    """Return the rows of a table that are not empty, each with the number of its line."""
+    numbers = [line.number for line in lines.lines]
+    reader = csv.reader(f"{line.text}\n" for line in lines.lines)
+    rows = []
+    try:
+        rows = [(numbers[reader.line_num - 1], row) for row in reader if any(map(str.strip, row))]
+    except csv.Error as error:
+        at = numbers[reader.line_num - 1]
+        problems.append(f"{path}, line {at}: {error}. The table from there on is left out.")
+    return rows
+
+
+def _read_tree(path: Path, form: str) -> Read:
+    """Read a tree in YAML: its leaves are phrases, its names those of the parts."""
+    read = Read()
+    _gather(path, load_yaml(path), (), form, read)
+    return read
+
+
+def _gather(path: Path, value: Any, names: tuple[str, ...], form: str, read: Read) -> None:
+    if isinstance(value, dict):
+        for name, below in value.items():
+            _gather(path, below, (*names, name), form, read)
+    elif isinstance(value, list):
+        for below in value:
+            _gather(path, below, names, form, read)
+    else:
+        said = list(phrases_of(path, [value], read.problems, form))
+        read.lines += said
+        for depth in range(1, len(names) + 1):
+            read.parts.setdefault("/".join(names[:depth]), []).extend(said)
+
+
+def unique(read: Read) -> tuple[str, ...]:
+    """Return the lines of a list without blanks and repeats."""
+    return tuple(phrases.unique(read.lines))

@@ -1,0 +1,171 @@
+"""The user's own lists: written, added to, taken over, deleted; nothing is lost on the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from clip_interrogator_ext import Service, StandaloneHost
+from clip_interrogator_ext.errors import BadWordList, NotAllowed
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return tmp_path / "lists"
+
+
+@pytest.fixture
+def service(folder, tmp_path, monkeypatch) -> Service:
+    monkeypatch.setenv("CLIP_INTERROGATOR_EXT_DATA", str(tmp_path))
+    service = Service(StandaloneHost("cpu"), cache_dir=tmp_path / "cache")
+    assert service.lists_folder() == folder
+    return service
+
+
+def test_a_list_is_made_read_changed_and_deleted(service, folder):
+    """The folder is made with the first list."""
+    assert not folder.exists()
+    assert service.save_list("dragons", "hydra\n# a comment\n{red|blue} drake\n") == []
+    category = service.categories()["dragons"]
+    assert category.own
+    assert category.phrases == ("hydra", "red drake", "blue drake")
+    assert "dragons" in service.positive_categories()
+    assert service.list_text("dragons") == "hydra\n# a comment\n{red|blue} drake\n"
+    service.save_list("dragons", "wyvern\n")
+    assert service.categories()["dragons"].phrases == ("wyvern",)
+    service.delete_list("dragons")
+    assert "dragons" not in service.categories()
+
+
+def test_what_is_wrong_with_a_list_is_told_when_it_is_saved(service):
+    """It is written all the same: nothing typed is lost."""
+    [problem] = service.save_list("dragons", "hydra\n{red|blue drake\n")
+    assert "line 2: Its braces don't close" in problem
+    assert service.list_text("dragons") == "hydra\n{red|blue drake\n"
+    assert service.categories()["dragons"].phrases == ("hydra",)
+
+
+def test_lines_are_added_that_are_not_there_yet(service):
+    """Case and spaces make no new phrase; what stood there stays as it was."""
+    assert service.add_to_list("dragons", ["hydra", "  red   drake "]) == 2
+    service.save_list("dragons", "# mine\nhydra\n{red|blue} drake")
+    assert service.add_to_list("dragons", ["HYDRA", "blue drake", "", "kelpie", "Kelpie"]) == 1
+    assert service.list_text("dragons") == "# mine\nhydra\n{red|blue} drake\nkelpie\n"
+    assert service.add_to_list("dragons", ["kelpie"]) == 0
+
+
+@pytest.mark.parametrize("name", ["", "..", "../x", "a/b", "a:b", "sets", "con", ".x", "a,b"])
+def test_a_name_that_can_not_be_is_refused(service, folder, name):
+    """And nothing is written, here or elsewhere."""
+    for act in (
+        lambda: service.save_list(name, "x"), lambda: service.add_to_list(name, ["x"]),
+        lambda: service.delete_list(name),
+    ):
+        with pytest.raises(BadWordList):
+            act()
+    assert not list(folder.parent.rglob("*.txt"))
+
+
+def test_a_name_that_differs_in_case_only_is_refused(service):
+    """It would be the same file on other systems."""
+    service.save_list("Dragons", "hydra\n")
+    with pytest.raises(BadWordList, match="There is a list 'Dragons'"):
+        service.save_list("dragons", "x\n")
+
+
+def test_bundled_lists_are_replaced_not_changed(service):
+    """An own list of the same name takes its place until it is deleted."""
+    bundled = service.categories()["mediums"]
+    assert "an oil painting" in service.list_text("mediums").splitlines()
+    with pytest.raises(BadWordList, match="no list 'mediums' of your own"):
+        service.delete_list("mediums")
+    service.save_list("mediums", "clay\n")
+    assert service.categories()["mediums"].phrases == ("clay",)
+    service.delete_list("mediums")
+    assert service.categories()["mediums"] == bundled
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "phrases"),
+    [
+        ("mine.txt", "one\ntwo\n", ("one", "two")),
+        ("mine.top3.txt", "one\n", ("one",)),
+        ("mine.csv", "phrase,kind\none,a\ntwo,b\n", ("one", "two")),
+        ("mine.yaml", "a: [one]\nb: [two]\n", ("one", "two")),
+    ],
+)
+def test_files_are_taken_over_as_they_are(service, folder, tmp_path, name, content, phrases):
+    """Byte for byte; their text can be changed, and a second one of the name is refused."""
+    (tmp_path / "upload").write_text(content, encoding="utf-8")
+    assert service.import_list(tmp_path / "upload", name) == "mine"
+    assert (folder / name).read_text(encoding="utf-8") == content
+    assert service.categories()["mine"].phrases == phrases
+    assert service.list_text("mine") == content
+    with pytest.raises(BadWordList, match="a list 'mine' already"):
+        service.import_list(tmp_path / "upload", name)
+    service.save_list("mine", content)
+    assert [path.name for path in folder.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("mine.exe", b"one", "must end in .txt"),
+        ("mine.txt", b"", "holds no phrase"),
+        ("mine.txt", b"\xff\xf8\n", "mine.txt, line 1: It is not UTF-8"),
+        ("mine.yaml", b"a: [", "line 1: The YAML can't be read"),
+        ("sets.yaml", b"a: [b]", "can't be called 'sets'"),
+        ("..txt", b"x", "can't be called"),
+    ],
+)
+def test_a_file_that_is_no_list_is_refused_and_leaves_nothing(
+    service, folder, tmp_path, name, content, sentence
+):
+    """The sentence says why."""
+    (tmp_path / "upload").write_bytes(content)
+    with pytest.raises(BadWordList) as caught:
+        service.import_list(tmp_path / "upload", name)
+    assert sentence in str(caught.value)
+    assert not folder.exists() or not list(folder.iterdir())
+
+
+def test_a_tree_that_would_be_broken_keeps_its_old_text(service, tmp_path):
+    """What can't be read at all is not written over what can."""
+    (tmp_path / "upload").write_text("a: [one]\n", encoding="utf-8")
+    service.import_list(tmp_path / "upload", "mine.yaml")
+    with pytest.raises(BadWordList, match="can't be read"):
+        service.save_list("mine", "a: [one\n")
+    assert service.list_text("mine") == "a: [one]\n"
+
+
+def test_a_folder_of_lists_is_shown_and_not_changed(service, folder):
+    """Its files are the user's to change."""
+    (folder / "mine").mkdir(parents=True)
+    (folder / "mine" / "cats.txt").write_text("tabby\n", encoding="utf-8")
+    assert service.list_text("mine") == "tabby\n"
+    for act in (lambda: service.save_list("mine", "x"), lambda: service.delete_list("mine")):
+        with pytest.raises(BadWordList, match="is a folder of lists"):
+            act()
+
+
+def test_strangers_change_nothing(service, tmp_path):
+    """They may read."""
+    service.save_list("dragons", "hydra\n")
+    service.host.trusted = False
+    for act in (
+        lambda: service.save_list("dragons", "x"), lambda: service.add_to_list("dragons", ["x"]),
+        lambda: service.delete_list("dragons"), lambda: service.import_list(tmp_path, "x.txt"),
+        service.get_classic,
+    ):
+        with pytest.raises(NotAllowed):
+            act()
+    assert service.list_text("dragons") == "hydra\n"
+
+
+def test_a_folder_that_can_not_be_written_is_told(service, folder):
+    """A file stands where the folder should be."""
+    folder.parent.mkdir(exist_ok=True)
+    folder.write_text("no folder", encoding="utf-8")
+    with pytest.raises(BadWordList, match="can't be written"):
+        service.save_list("dragons", "hydra\n")
