@@ -25,7 +25,10 @@ _WORK = re.compile(
     re.IGNORECASE,
 )
 _LONGEST_SURNAME = 3  # words
-_PARTICLES = frozenset("al da de del della der di dos du el la le ter van von".split())
+_PARTICLES = frozenset({
+    "al", "da", "de", "del", "della", "der", "di", "dos", "du", "el", "la", "le", "ter", "van",
+    "von",
+})
 # What is left hanging before a comma or the end when the words behind it are taken out.
 _HANGING = re.compile(
     r"(?:\s+(?:an?|and|at|by|for|from|in|of|on|the|to|with))+(?=\s*(?:[,.;:]|$))", re.IGNORECASE

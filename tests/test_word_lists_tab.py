@@ -121,10 +121,13 @@ class Lists(Service):
 
     def import_list(self, path, name):
         self._allowed()
-        if path.suffix != ".txt" or "<" in name:
+        called, _, suffix = name.rpartition(".")
+        if suffix != "txt" or "<" in name:
             raise BadWordList(f"{name} holds no phrases.")
-        self.mine[name] = path.read_text(encoding="utf-8")
-        return name
+        if called.casefold() in map(str.casefold, self.mine):
+            raise BadWordList(f"There is a list {called} already.")
+        self.mine[called] = path.read_text(encoding="utf-8")
+        return called
 
     def delete_list(self, name):
         self._allowed()
@@ -445,7 +448,7 @@ def test_files_are_imported_under_their_own_names(service, tab, tmp_path):
     answer = does(tab, tab._import, files, "", "", EMPTY, "demo")
     assert service.mine == {"cats": "tabby", "my dragons": "a wyvern"}
     assert "Imported: my dragons." in answer["message"]
-    assert "Cats.txt: You have a list Cats already." in answer["message"]
+    assert "Cats.txt: There is a list Cats already." in answer["message"]
     assert "x.yaml: " in answer["message"]
     assert answer["chosen"]["value"] == "my dragons"
     assert answer["text"] == "a wyvern"

@@ -532,7 +532,8 @@ class WordListsTab:
         refused = ""
         for own_name, path in files:
             try:
-                taken.append(self._taken_over(own_name, path))
+                name = PurePosixPath(own_name.replace("\\", "/")).name
+                taken.append(self._service.import_list(path, name))
             except InterrogatorError as error:
                 refused += self._error(f"{own_name}: {error}")
         if not taken:
@@ -542,18 +543,6 @@ class WordListsTab:
             {"message": elements.note(f"Imported: {', '.join(taken)}.") + refused},
             self._opened(taken[-1], search, text, held),
         )
-
-    def _taken_over(self, own_name: str, path: Path) -> str:
-        """Take an uploaded file over as a list; return the list's name."""
-        name = PurePosixPath(own_name.replace("\\", "/")).stem
-        mine = {
-            name.casefold() for name, one in self._service.categories().items() if one.own
-        }
-        if name.casefold() in mine:
-            raise InterrogatorError(
-                f"You have a list {name} already. Rename the file, or delete the list first."
-            )
-        return self._service.import_list(path, name)
 
     def _delete(
         self,
