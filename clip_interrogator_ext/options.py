@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 from clip_interrogator_ext import catalog
 from clip_interrogator_ext.errors import BadOption
 from clip_interrogator_ext.settings import SETTINGS
-from clip_interrogator_ext.words import check_rules, read_leave_out, read_replacements
 
 
 def _check(options: Any, keys: dict[str, str]) -> None:
@@ -142,7 +142,7 @@ class InterrogateOptions:
         _check(self, {})
         _check_texts(self, ("caption", "subject", "vocabulary"))
         _check_names(self, "categories")
-        check_rules(self.leave_out, self.replacements)
+        _check_words(self.leave_out, self.replacements)
         if self.subject is not None and self.mode != "style":
             raise BadOption(
                 "subject",
@@ -151,6 +151,59 @@ class InterrogateOptions:
             )
         if self.categories is not None and not self.categories and self.mode != "caption":
             raise BadOption("categories", "Name at least one category of phrases.")
+
+
+def read_leave_out(value: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return the words to leave out of a list, or of a text with commas or lines between them."""
+    parts = re.split(r"[,\n]", value) if isinstance(value, str) else value or ()
+    words = tuple(" ".join(_text("leave_out", part).split()) for part in parts)
+    return tuple(one for one in words if one) if isinstance(value, str) else words
+
+
+def read_replacements(
+    value: str | Mapping[str, str] | Sequence[Sequence[str]] | None
+) -> tuple[tuple[str, str], ...]:
+    """Return pairs of old words and new, of a mapping, of pairs, or of a text with OLD=NEW in it.
+
+    Raises BadOption.
+    """
+    if isinstance(value, str):
+        return tuple(_pair(part) for part in re.split(r"[,\n]", value) if part.strip())
+    pairs = list(value.items() if isinstance(value, Mapping) else value or ())
+    if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
+        raise BadOption("replacements", "Write each replacement as a pair: the old words, the new.")
+    return tuple((_text("replacements", old), _text("replacements", new)) for old, new in pairs)
+
+
+def _check_words(leave_out: Any, replacements: Any) -> None:
+    """Raise BadOption where words to leave out or to replace are no words."""
+    if not isinstance(leave_out, tuple):
+        raise BadOption("leave_out", f"The words to leave out must be a tuple, not {leave_out!r}.")
+    if not isinstance(replacements, tuple) or any(type(one) is not tuple for one in replacements):
+        raise BadOption(
+            "replacements", f"The replacements must be a tuple of tuples, not {replacements!r}."
+        )
+    read_leave_out(leave_out)
+    read_replacements(replacements)
+    if not all(any(map(str.isalnum, words)) for words in leave_out):
+        raise BadOption("leave_out", "Say which words are to be left out.")
+    if not all(old.strip() for old, _ in replacements):
+        raise BadOption("replacements", "Say which words are to be replaced.")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    old, equals, new = (part.strip() for part in text.partition("="))
+    if not equals or not old:
+        raise BadOption(
+            "replacements", f'Write each replacement as OLD=NEW, not "{text.strip()}".'
+        )
+    return old, new
+
+
+def _text(field: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise BadOption(field, f"The {field} must be texts, not {value!r}.")
+    return value
 
 
 def interrogate_options(value: Callable[[str], Any], **asked: Any) -> InterrogateOptions:

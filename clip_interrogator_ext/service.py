@@ -167,10 +167,15 @@ class Service:
 
     def categories(self) -> dict[str, Category]:
         """Return all word lists by name, those that other programs keep too."""
-        from clip_interrogator_ext.vocabulary import classic, lists
+        from clip_interrogator_ext.vocabulary.lists import load_categories
 
-        others = {**classic.folders(), **self.host.other_lists, **self._others}
-        return lists.load_categories(self._own_folder(), others)
+        return load_categories(self._own_folder(), self._other_lists())
+
+    def _other_lists(self) -> dict[str, Path]:
+        """Return the folders of other programs' lists by what stands before their colon."""
+        from clip_interrogator_ext.vocabulary import classic
+
+        return {**classic.folders(), **self.host.other_lists, **self._others}
 
     def positive_categories(self) -> tuple[str, ...]:
         """Return the names of the word lists that prompts are made from, in their order.
@@ -575,7 +580,8 @@ class Service:
             for folder in self.host.models_dirs:
                 text = text.replace(str(folder), "(models folder)")
             text = text.replace(str(self.cache_dir.absolute()), "(cache folder)")
-            text = text.replace(str(self.lists_folder().absolute()), "(lists folder)")
+            for folder in (self.lists_folder(), *self._other_lists().values()):
+                text = text.replace(str(folder.absolute()), "(lists folder)")
             home = str(as_path("~"))
             text = text.replace(home, "~") if len(home) > 1 else text
         return text

@@ -5,11 +5,9 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from clip_interrogator_ext.errors import BadOption
 from clip_interrogator_ext.phrases import take_out
 
 _MAKERS = (
@@ -27,6 +25,10 @@ _WORK = re.compile(
     re.IGNORECASE,
 )
 _LONGEST_SURNAME = 3  # words
+_PARTICLES = frozenset({
+    "al", "da", "de", "del", "della", "der", "di", "dos", "du", "el", "la", "le", "ter", "van",
+    "von",
+})
 # What is left hanging before a comma or the end when the words behind it are taken out.
 _HANGING = re.compile(
     r"(?:\s+(?:an?|and|at|by|for|from|in|of|on|the|to|with))+(?=\s*(?:[,.;:]|$))", re.IGNORECASE
@@ -98,64 +100,19 @@ class WordRules:
                 continue
             for count in range(min(_LONGEST_SURNAME, len(words) - place), 0, -1):
                 end = words[place + count - 1][2]
-                # "by Jan" says somebody else where it goes on "Steen".
                 if tuple(one for one, *_ in words[place : place + count]) in surnames and not (
-                    re.match(r"[\s.'-]+[A-Z]", text[end:])
+                    _goes_on(text[end:])
                 ):
                     return start, end
         return None
 
 
-def with_names(rules: WordRules, names: Iterable[str]) -> WordRules:
-    """Return rules by which these people are not named either."""
-    return replace(rules, names=rules.names | frozenset(names))
-
-
-def read_leave_out(value: str | Sequence[str] | None) -> tuple[str, ...]:
-    """Return the words to leave out of a list, or of a text with commas or lines between them."""
-    parts = re.split(r"[,\n]", value) if isinstance(value, str) else value or ()
-    words = tuple(" ".join(_text("leave_out", part).split()) for part in parts)
-    return tuple(one for one in words if one) if isinstance(value, str) else words
-
-
-def read_replacements(
-    value: str | Mapping[str, str] | Sequence[Sequence[str]] | None
-) -> tuple[tuple[str, str], ...]:
-    """Return pairs of old words and new, of a mapping, of pairs, or of a text with OLD=NEW in it.
-
-    Raises BadOption.
-    """
-    if isinstance(value, str):
-        return tuple(_pair(part) for part in re.split(r"[,\n]", value) if part.strip())
-    pairs = list(value.items() if isinstance(value, Mapping) else value or ())
-    if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
-        raise BadOption("replacements", "Write each replacement as a pair: the old words, the new.")
-    return tuple((_text("replacements", old), _text("replacements", new)) for old, new in pairs)
-
-
-def check_rules(leave_out: Any, replacements: Any) -> None:
-    """Raise BadOption where words to leave out or to replace are no words."""
-    read_leave_out(leave_out)
-    read_replacements(replacements)
-    if not all(any(map(str.isalnum, words)) for words in leave_out):
-        raise BadOption("leave_out", "Say which words are to be left out.")
-    if not all(old.strip() for old, _ in replacements):
-        raise BadOption("replacements", "Say which words are to be replaced.")
-
-
-def _pair(text: str) -> tuple[str, str]:
-    old, equals, new = (part.strip() for part in text.partition("="))
-    if not equals or not old:
-        raise BadOption(
-            "replacements", f'Write each replacement as OLD=NEW, not "{text.strip()}".'
-        )
-    return old, new
-
-
-def _text(field: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise BadOption(field, f"The {field} must be texts, not {value!r}.")
-    return value
+def _goes_on(rest: str) -> bool:
+    """Say whether a name goes on: "by Jan" says somebody else where "Steen" follows."""
+    if re.match(r"['\u2019-]\w", rest):
+        return True
+    word = re.match(r"[\s.]+(\w+)", rest)
+    return word is not None and (word[1][0].isupper() or word[1] in _PARTICLES)
 
 
 def _whole(words: Sequence[str], flags: int = 0) -> re.Pattern[str]:

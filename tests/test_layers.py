@@ -15,7 +15,7 @@ NAME = PACKAGE.name
 # Lower numbers are further down; a module may import from its own height and below.
 HEIGHTS = {
     "errors": 0, "catalog": 0, "options": 0, "results": 0, "settings": 0,
-    "images": 1, "phrases": 1, "host": 1, "progress": 1,
+    "images": 1, "phrases": 1, "words": 1, "host": 1, "progress": 1,
     "models": 2,
     "vocabulary": 3, "search": 3,
     "interrogator": 4,
@@ -28,6 +28,7 @@ HOMES = {
     "torch": {"models", "vocabulary", "search", "interrogator", "drop_in", "webui"},
     "transformers": {"models"},
     "open_clip": {"models"},
+    "yaml": {"vocabulary"},
     "argparse": {"faces"},
     "fastapi": {"faces", "webui"},
     "pydantic": {"faces"},

@@ -12,6 +12,7 @@ from clip_interrogator_ext.faces.tab.batch import BatchTab
 from clip_interrogator_ext.faces.tab.elements import element_id
 from clip_interrogator_ext.faces.tab.models import ModelsTab
 from clip_interrogator_ext.faces.tab.prompt import PromptTab
+from clip_interrogator_ext.faces.tab.word_lists import WordListsTab
 
 if TYPE_CHECKING:
     from clip_interrogator_ext.faces.tab.surroundings import Boxes, Surroundings
@@ -28,14 +29,18 @@ def draw(service: Service, surroundings: Surroundings) -> Boxes:
             batch = BatchTab(service, surroundings, prompt)
         with gr.Tab("Analyze", elem_id=element_id("tab-analyze")) as analyze_tab:
             analyze = AnalyzeTab(service, surroundings, prompt.image)
+        with gr.Tab("Word lists", elem_id=element_id("tab-lists")) as lists_tab:
+            lists = WordListsTab(service, surroundings, prompt.image)
         with gr.Tab("Models", elem_id=element_id("tab-models")) as models_tab:
             models = ModelsTab(service, streams=surroundings.streams)
     components.on(
         batch_tab.select, batch.name_models, [prompt.backbones, prompt.captioner], [batch.models]
     )
     components.on(models_tab.select, models.show, [], [models.loaded, models.tables])
-    components.on(
-        analyze_tab.select, lambda theirs, ours: theirs if ours is None else ours,
-        [prompt.image, analyze.image], [analyze.image],
-    )
+    components.on(lists_tab.select, lists.show, lists.asked, lists.shown)
+    for tab, image in ((analyze_tab, analyze.image), (lists_tab, lists.image)):
+        components.on(
+            tab.select, lambda theirs, ours: theirs if ours is None else ours,
+            [prompt.image, image], [image],
+        )
     return prompt.boxes
