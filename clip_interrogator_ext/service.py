@@ -182,15 +182,18 @@ class Service:
 
         Those of other programs take part only where they are named.
         """
-        from clip_interrogator_ext.vocabulary.lists import load_categories, positive_names
+        from clip_interrogator_ext.vocabulary.lists import list_places, positive_names
 
-        return positive_names(load_categories(self._own_folder()))
+        return positive_names(list_places(self._own_folder()))
 
     def word_sets(self) -> dict[str, WordSet]:
-        """Return the sets of word lists by name, "all" first."""
+        """Return the sets of word lists by name, "all" first; reads no list."""
+        from clip_interrogator_ext.vocabulary.lists import list_places
         from clip_interrogator_ext.vocabulary.sets import load_sets
 
-        return load_sets(self.categories(), self._own_folder())
+        return load_sets(
+            list_places(self._own_folder(), self._other_lists()), self._own_folder()
+        )
 
     def _own_folder(self) -> Path | None:
         """Return the folder of the user's lists; one that nobody has named may be missing."""

@@ -54,7 +54,10 @@ def served(
         port = free.getsockname()[1]
     homes = {
         name: str(folder / "home")
-        for name in ("HOME", "HF_HOME", "XDG_CACHE_HOME", "CLIP_INTERROGATOR_EXT_CACHE")
+        for name in (
+            "HOME", "HF_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "CLIP_INTERROGATOR_EXT_CACHE",
+            "CLIP_INTERROGATOR_EXT_DATA",
+        )
     }
     log = folder / "server.log"
     with log.open("wb") as output:

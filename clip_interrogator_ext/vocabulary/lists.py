@@ -100,7 +100,7 @@ def load_categories(
     return categories
 
 
-def positive_names(categories: Mapping[str, Category]) -> tuple[str, ...]:
+def positive_names(categories: Mapping[str, object]) -> tuple[str, ...]:
     """Return the positive categories in the order in which they are merged: the user's last.
 
     Those that other programs keep are left out: they take part where they are named.
@@ -148,6 +148,18 @@ def list_files(folder: Path) -> dict[str, Path]:
     Of several of one name the first counts.
     """
     return _list_files(folder)[0]
+
+
+def list_places(
+    own: Path | None = None, others: Mapping[str, Path] | None = None
+) -> dict[str, Path]:
+    """Return where the lists are that `load_categories` would read, by their full names."""
+    places = list_files(bundled_folder())
+    if own is not None:
+        places.update(list_files(own))
+    for program, folder in (others or {}).items():
+        places.update({f"{program}:{name}": path for name, path in list_files(folder).items()})
+    return places
 
 
 def _list_files(folder: Path) -> tuple[dict[str, Path], list[str]]:

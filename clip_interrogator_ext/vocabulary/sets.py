@@ -19,7 +19,7 @@ from clip_interrogator_ext.vocabulary.lists import (
     positive_names,
     role_of,
 )
-from clip_interrogator_ext.vocabulary.reading import load_yaml
+from clip_interrogator_ext.vocabulary.reading import count_of, load_yaml
 
 log = logging.getLogger(__name__)
 
@@ -66,23 +66,27 @@ class WordSet:
 
 
 def load_sets(
-    categories: Mapping[str, Category], own: Path | None = None
+    lists: Mapping[str, Category | Path], own: Path | None = None
 ) -> dict[str, WordSet]:
     """Return all sets by name: "all", ours, the user's, and that of AUTOMATIC1111's lists.
 
-    A set of the user's replaces the one of its name. What can't be used is reported and left out.
+    `lists` are those that there are, or their places. A set of the user's replaces the one of its
+    name. What can't be used is reported and left out.
     """
-    positive = tuple(Choice(name) for name in positive_names(categories))
+    positive = tuple(Choice(name) for name in positive_names(lists))
     sets = {
         catalog.ALL_LISTS: WordSet(
             catalog.ALL_LISTS, "Our lists and your own; not those of other programs.", positive
         )
     }
-    theirs = [one for name, one in categories.items() if name.startswith(f"{_INTERROGATE}:")]
+    theirs = {name: one for name, one in lists.items() if name.startswith(f"{_INTERROGATE}:")}
     if theirs:
         sets[_INTERROGATE] = WordSet(
             _INTERROGATE, "The lists of AUTOMATIC1111's folder interrogate, with its numbers.",
-            tuple(Choice(one.name, one.count or 1) for one in theirs),
+            tuple(
+                Choice(name, (count_of(one) if isinstance(one, Path) else one.count) or 1)
+                for name, one in theirs.items()
+            ),
         )
     sets.update(read_sets(bundled_folder() / SETS_FILE))
     if own is not None and (own / SETS_FILE).is_file():

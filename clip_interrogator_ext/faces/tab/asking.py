@@ -185,7 +185,8 @@ def vocabulary_help(service: Service, name: str) -> str:
         return elements.note(
             f"There is no set of word lists called {name} any more: choose another.", "warning"
         )
-    missing = chosen.missing(service.categories())
+    # That all lists are here needs no look at them, which takes a moment.
+    missing = () if name == catalog.ALL_LISTS else chosen.missing(service.categories())
     lacking = f"Not on this machine: {', '.join(missing)}. See the tab Word lists."
     return elements.note(chosen.about) + elements.note(lacking if missing else "", "warning")
 
