@@ -495,7 +495,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> tuple[Report, list[s
     """Ask all vocabularies about all pictures; return the report and the sets' names."""
     small, random = arguments.small, arguments.random
     service = Service(
-        StandaloneHost(arguments.device), lists_dir=arguments.lists_dir,
+        StandaloneHost(arguments.device), lists_dir=arguments.lists_dir or folder / "no lists",
         cache_dir=folder / "cache" if random else None,  # nobody wants these vectors again
     )
     names = list(dict.fromkeys([OURS, CLASSIC, *arguments.vocabulary]))

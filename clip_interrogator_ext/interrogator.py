@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 
 from clip_interrogator_ext import catalog
-from clip_interrogator_ext.errors import Interrupted, OutOfMemory
+from clip_interrogator_ext.errors import BadOption, Interrupted, OutOfMemory
 from clip_interrogator_ext.models import captioning, open_clip
 from clip_interrogator_ext.models.base import Captioner, Network, Tick, no_tick
 from clip_interrogator_ext.models.residency import (
@@ -43,7 +43,6 @@ from clip_interrogator_ext.vocabulary.sets import (
     Choice,
     WordSet,
     load_sets,
-    set_named,
     set_of,
 )
 from clip_interrogator_ext.vocabulary.tables import PhraseStore, Table, merge
@@ -90,7 +89,7 @@ class Interrogator:
         self._categories = categories
         self._sets: Mapping[str, WordSet] = load_sets(categories)
         self._host = host
-        self._store = store
+        self._store, self._unkept = store, PhraseStore(None)
         self._device = resolve_device(host.device)
         self._dtype = dtype_for(self._device, host.dtype)
         self._residency = Residency(self._device, host, low_memory=models.low_memory)
@@ -276,13 +275,20 @@ class Interrogator:
         return Analysis(answer, time.perf_counter() - started, self.demo)
 
     def prepare(self, categories: Sequence[str], tick: Tick = no_tick) -> dict[str, int]:
-        """Compute and keep the vectors of lists; return how many phrases of each were encoded."""
+        """Compute and keep the vectors of lists; return how many phrases of each were encoded.
+
+        Raises BadOption for a list that is not there.
+        """
         encoded = {}
         for name in categories:
-            before = self._store.encoded
-            self._tables.pop(name, None)
-            self._table(name, tick)
-            encoded[name] = (self._store.encoded - before) // len(self.encoders)
+            if name not in self._categories:
+                raise BadOption("categories", f"There is no word list {name!r}.")
+            counts = []
+            for encoder in self.resident_encoders():
+                before = self._store.encoded
+                self._store.vectors(encoder, name, self._categories[name].phrases, tick)
+                counts.append(self._store.encoded - before)
+            encoded[name] = max(counts)
         return encoded
 
     def similarity(
@@ -342,9 +348,7 @@ class Interrogator:
 
     def _set(self, options: InterrogateOptions) -> WordSet:
         """Return the word lists that are asked for; raises BadOption."""
-        if options.categories is not None:
-            return set_of(options.categories, self._categories)
-        return set_named(options.vocabulary, self._sets, self._categories)
+        return set_of(options, self._sets, self._categories)
 
     def _word_rules(self, options: InterrogateOptions) -> WordRules:
         """Return what must not come out, and what comes out in place of what else."""
@@ -352,15 +356,28 @@ class Interrogator:
         key = (options.leave_out, options.replacements, chosen.without, chosen.leave_out)
         if key not in self._rules:
             names: set[str] = set()
+            lines: set[str] = set()
             for name in chosen.without:
                 whole, _, part = name.partition("/")
-                category = self._categories[whole]
-                names.update(category.lines_of(part))
+                is_people = role_of(name) == "artists"
+                (names if is_people else lines).update(self._categories[whole].lines_of(part))
             self._rules.clear()
             self._rules[key] = WordRules(
-                options.leave_out + chosen.leave_out, options.replacements, frozenset(names)
+                options.leave_out + chosen.leave_out, options.replacements, frozenset(lines),
+                frozenset(names), self._ordinary_words() if names else frozenset(),
             )
         return self._rules[key]
+
+    def _ordinary_words(self) -> frozenset[str]:
+        """Return the words that our lists say of other things than people."""
+        ours = [
+            one for name, one in self._categories.items()
+            if name in catalog.CATEGORIES and name != "artists" and not one.own
+        ]
+        return frozenset(
+            word for category in ours for line in category.lines for word in line.split()
+            if word.islower()
+        )
 
     def _vocabulary(self, options: InterrogateOptions, tick: Tick) -> Vocabulary:
         """Return the tables that a mode needs; the latest that were made are kept."""
@@ -424,24 +441,25 @@ class Interrogator:
         if not rules:
             return table
         worded = {phrase: rules.phrase(phrase) for phrase in table.phrases}
-        table = table.where(worded.__getitem__)
-        changed = [phrase for phrase in table.phrases if worded[phrase] != phrase]
+        changed = [worded[phrase] for phrase in table.phrases if worded[phrase] not in ("", phrase)]
+        table = table.where(lambda phrase: worded[phrase] == phrase)
         if changed:
-            new = self._encoded(
-                name, tuple(dict.fromkeys(worded[phrase] for phrase in changed)), tick
-            )
-            table = merge([table.where(lambda phrase: worded[phrase] == phrase), new])
+            # The file of the list's vectors must not grow by whatever anybody asks for.
+            new = self._encoded(self._unkept, name, tuple(dict.fromkeys(changed)), tick)
+            table = merge([table, new])
         return table
 
     def _table(self, name: str, tick: Tick) -> Table:
         if name not in self._tables:
-            self._tables[name] = self._encoded(name, self._categories[name].phrases, tick)
+            phrases = self._categories[name].phrases
+            self._tables[name] = self._encoded(self._store, name, phrases, tick)
         return self._tables[name]
 
-    def _encoded(self, name: str, phrases: tuple[str, ...], tick: Tick) -> Table:
+    def _encoded(
+        self, store: PhraseStore, name: str, phrases: tuple[str, ...], tick: Tick
+    ) -> Table:
         vectors = tuple(
-            self._store.vectors(encoder, name, phrases, tick)
-            for encoder in self.resident_encoders()
+            store.vectors(encoder, name, phrases, tick) for encoder in self.resident_encoders()
         )
         return Table(phrases, (role_of(name),) * len(phrases), vectors)
 

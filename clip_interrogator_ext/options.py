@@ -155,6 +155,8 @@ class InterrogateOptions:
 
 def read_leave_out(value: str | Sequence[str] | None) -> tuple[str, ...]:
     """Return the words to leave out of a list, or of a text with commas or lines between them."""
+    if not (value is None or isinstance(value, (str, list, tuple))):
+        raise BadOption("leave_out", f"The leave_out must be texts, not {value!r}.")
     parts = re.split(r"[,\n]", value) if isinstance(value, str) else value or ()
     words = tuple(" ".join(_text("leave_out", part).split()) for part in parts)
     return tuple(one for one in words if one) if isinstance(value, str) else words
@@ -169,6 +171,8 @@ def read_replacements(
     """
     if isinstance(value, str):
         return tuple(_pair(part) for part in re.split(r"[,\n]", value) if part.strip())
+    if not (value is None or isinstance(value, (Mapping, list, tuple))):
+        raise BadOption("replacements", f"The replacements must be texts, not {value!r}.")
     pairs = list(value.items() if isinstance(value, Mapping) else value or ())
     if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
         raise BadOption("replacements", "Write each replacement as a pair: the old words, the new.")

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from clip_interrogator_ext import catalog
 from clip_interrogator_ext.errors import (
-    BadOption,
     BadWordList,
     InterrogatorError,
     Interrupted,
@@ -42,6 +41,8 @@ if TYPE_CHECKING:
     from clip_interrogator_ext.vocabulary.lists import Category
     from clip_interrogator_ext.vocabulary.own import OwnLists
     from clip_interrogator_ext.vocabulary.sets import WordSet
+
+    Lists = tuple[dict[str, Category], dict[str, WordSet]]
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
@@ -95,6 +96,8 @@ class Series:
     ) -> None:
         self._host = host
         self._take_turn = take_turn
+        self.lists: Lists | None = None
+        """Those that its first question found, which it goes on with."""
         self._held: AbstractContextManager[None] | None = None
 
     @contextmanager
@@ -185,6 +188,19 @@ class Service:
         from clip_interrogator_ext.vocabulary.lists import list_places, positive_names
 
         return positive_names(list_places(self._own_folder()))
+
+    def lists(self) -> Lists:
+        """Return the word lists and sets that a question of this thread is answered with.
+
+        In a series they stay those of its first question, whatever becomes of the files.
+        """
+        series: Series | None = getattr(self._here, "series", None)
+        if series is not None and series.lists is not None:
+            return series.lists
+        found = self.categories(), self.word_sets()
+        if series is not None:
+            series.lists = found
+        return found
 
     def word_sets(self) -> dict[str, WordSet]:
         """Return the sets of word lists by name, "all" first; reads no list."""
@@ -280,14 +296,7 @@ class Service:
 
         Returns how many phrases of each were encoded now. Raises BadOption.
         """
-        known = self.categories()
-        if categories is None:
-            names = [name for name in known if ":" not in name]
-        else:
-            names = list(categories)
-            for name in names:
-                if name not in known:
-                    raise BadOption("categories", f"There is no word list {name!r}.")
+        names = categories or [name for name in self.categories() if ":" not in name]
         return self._run(
             "prepare", task, models, lambda engine, tick: engine.prepare(names, tick)
         )
@@ -462,15 +471,12 @@ class Service:
 
         That is NotAllowed, UnknownModel or BadOption.
         """
-        from clip_interrogator_ext.vocabulary.sets import set_named, set_of
+        from clip_interrogator_ext.vocabulary.sets import set_of
 
         self._require_allowed(models)
         for name in {*models.backbones, models.captioner} - {catalog.NO_CAPTIONER}:
             self.place(name)  # which knows the name, or refuses it
-        if options.categories is not None:
-            set_of(options.categories, self.categories())
-        else:
-            set_named(options.vocabulary, self.word_sets(), self.categories())
+        set_of(options, self.word_sets(), self.categories())
         if options.asks_caption and models.captioner == catalog.NO_CAPTIONER:
             raise options.no_caption()
 
@@ -604,18 +610,17 @@ class Service:
     def _engine(self, models: ModelOptions, tick: Progress) -> Interrogator:
         """Return the interrogator for these models, which is kept until others are asked for."""
         from clip_interrogator_ext.interrogator import Interrogator
-        from clip_interrogator_ext.vocabulary.sets import load_sets
         from clip_interrogator_ext.vocabulary.tables import PhraseStore
 
         host = self.host
         made_of = models, self.cache_dir, host.device, host.dtype, host.models_dirs
-        categories = self.categories()
+        categories, sets = self.lists()
         if self._interrogator is None or self._made_of != made_of:
             self._close()
             store = PhraseStore(self._vectors_dir())
             self._interrogator = Interrogator(models, self.host, categories, store, tick)
             self._made_of = made_of
-        self._interrogator.use(categories, load_sets(categories, self._own_folder()))
+        self._interrogator.use(categories, sets)
         return self._interrogator
 
     def _vectors_dir(self) -> Path:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from clip_interrogator_ext import Service, StandaloneHost
+from clip_interrogator_ext import InterrogateOptions, ModelOptions, Service, StandaloneHost
 from clip_interrogator_ext.errors import BadWordList, NotAllowed
 
 
@@ -147,6 +148,62 @@ def test_a_folder_of_lists_is_shown_and_not_changed(service, folder):
     for act in (lambda: service.save_list("mine", "x"), lambda: service.delete_list("mine")):
         with pytest.raises(BadWordList, match="is a folder of lists"):
             act()
+
+
+def test_a_list_that_can_not_be_read_is_not_written_over(service, folder):
+    """It is known by its name, and its text can be mended."""
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("a: [one\n", encoding="utf-8")
+    assert service.categories()["mine"].own
+    assert "can't be read" in service.categories()["mine"].problems[0]
+    assert service.list_text("mine") == "a: [one\n"
+    with pytest.raises(BadWordList, match="can't be read"):
+        service.save_list("mine", "b: [two\n")
+    assert (folder / "mine.yaml").read_text(encoding="utf-8") == "a: [one\n"
+    assert service.save_list("mine", "a: [one]\n") == []
+    assert service.categories()["mine"].phrases == ("one",)
+    service.check(InterrogateOptions(caption="a cat"), ModelOptions(("demo",), "none"))
+
+
+def test_an_unreadable_list_stops_no_question(service, folder):
+    """The set of all lists goes on without it."""
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("a: [one\n", encoding="utf-8")
+    service.check(InterrogateOptions(caption="a cat"), ModelOptions(("demo",), "none"))
+
+
+def test_a_list_in_utf16_is_shown_and_saved(service, folder):
+    """As Windows' editor writes it."""
+    folder.mkdir(parents=True)
+    (folder / "mine.txt").write_bytes("naïve\r\n".encode("utf-16"))
+    assert service.list_text("mine").splitlines() == ["naïve"]
+    (folder / "other.txt").write_bytes(b"na\xefve\nfine\n")
+    assert service.categories()["other"].phrases == ("fine",)
+    with pytest.raises(BadWordList, match="is not UTF-8"):
+        service.list_text("other")
+
+
+@pytest.mark.parametrize("line", ["#tag", "{a|b", "!!"])
+def test_what_would_not_be_read_back_is_not_added(service, line):
+    """And nothing else of the same try either."""
+    service.save_list("mine", "one\n")
+    with pytest.raises(BadWordList, match="can't be added"):
+        service.add_to_list("mine", ["two", line])
+    assert service.list_text("mine") == "one\n"
+
+
+def test_signs_that_no_file_can_hold_are_refused(service):
+    """A half of a sign, as a browser may send it."""
+    for act in (service.save_list, lambda name, text: service.add_to_list(name, [text])):
+        with pytest.raises(BadWordList, match="no file can hold"):
+            act("mine", "a\ud800b")
+
+
+def test_lines_added_at_once_are_all_there(service):
+    """By several pages."""
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: service.add_to_list("mine", [f"w{number}"]), range(40)))
+    assert len(service.categories()["mine"].phrases) == 40
 
 
 def test_strangers_change_nothing(service, tmp_path):

@@ -26,7 +26,7 @@ def write(tmp_path):
 
 def problem(found: Read) -> str:
     """Return the only problem of a list."""
-    [one] = found.problems
+    [one] = found.problems.told()
     return one
 
 
@@ -158,10 +158,37 @@ def test_a_table_has_parts_by_its_columns(write):
     }
 
 
-def test_a_table_of_one_column_needs_no_heading(write):
-    """Unless its first row is one."""
+def test_a_table_needs_no_heading(write):
+    """But for its other columns, which is told."""
     assert read(write("a.csv", "red\ngreen\n")).lines == ["red", "green"]
     assert read(write("b.csv", "phrase\nred\n")).lines == ["red"]
+    found = read(write("c.csv", "1girl,0,4114588\nsolo,0,3426446\n"))
+    assert found.lines == ["1girl", "solo"]
+    assert not found.parts
+    assert "line 1: Only the first column is read" in problem(found)
+
+
+def test_a_quote_that_is_not_closed_costs_one_line(write):
+    """What comes after it is read."""
+    path = write("a.csv", 'name\none\n"two,x\nthree\n')
+    found = read(path)
+    assert found.lines == ["one", "three"]
+    assert problem(found).startswith(f"{path}, line 3: ")
+
+
+def test_of_many_problems_the_first_are_told_and_the_others_counted(write):
+    """A list of a million bad lines makes no million sentences."""
+    told = read(write("a.txt", b"\xff\n" * 250)).problems.told()
+    assert len(told) == 101
+    assert told[-1] == "... and 150 problems more."
+
+
+def test_a_list_does_not_grow_without_end(write, monkeypatch):
+    """By choices in its lines."""
+    monkeypatch.setattr(lines, "_MOST_PHRASES", 10)
+    found = read(write("a.txt", "{a|b|c|d} {1|2|3}\nlast\n"))
+    assert len(found.lines) == 12
+    assert "line 2: Those before it stand for 10 phrases" in problem(found)
 
 
 def test_a_tree_has_parts_by_its_names(write):
@@ -189,12 +216,13 @@ def test_a_tree_that_can_not_be_read_names_the_line(write, text, sentence):
 
 
 def test_a_folder_is_one_list_with_its_files_as_parts(write, tmp_path):
-    """One that can't be read is told, and the others are there."""
+    """A text beside it that has its name belongs to it."""
     write("mine/cats.txt", "tabby\n")
     write("mine/deep/dogs.txt", "pug\n")
     write("mine/readme.md", "no list\n")
+    write("mine.txt", "manx\n")
     found = read(tmp_path / "mine")
-    assert found.lines == ["tabby", "pug"]
+    assert found.lines == ["manx", "tabby", "pug"]
     assert found.parts == {"cats": ["tabby"], "deep/dogs": ["pug"]}
 
 

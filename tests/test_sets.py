@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,40 @@ def test_categories_stand_in_for_the_set(service, models, picture):
     assert {part.category for part in prompt.parts} == {"mediums"}
 
 
+def test_categories_leave_out_what_the_set_leaves_out(service, models, picture):
+    """They stand in for its lists only."""
+    asked = options("fast", vocabulary="nobody", categories=("flavors", "artists"))
+    prompt = service.interrogate(picture, asked, models)
+    assert prompt.caption == "a red cat on a beach"
+    assert {part.category for part in prompt.parts} == {"flavors"}
+
+
+def test_lists_of_a_series_stay_as_its_first_question_found_them(
+    service, models, picture, lists_dir
+):
+    """So that what a batch keeps belongs to the lists that it began with."""
+    path = lists_dir / "classes.txt"
+    asked = options("fast", categories=("classes",))
+    try:
+        with service.series("batch"):
+            first = service.interrogate(picture, asked, models)
+            path.write_text("sorcerer", encoding="utf-8")
+            assert service.interrogate(picture, asked, models).text == first.text
+        assert "sorcerer" in service.interrogate(picture, asked, models).text
+    finally:
+        path.write_text("\n".join(LISTS["classes"]), encoding="utf-8")
+
+
+def test_replaced_words_leave_no_vectors_behind(service, models, picture, tmp_path):
+    """Whatever is asked for, the list's file of vectors stays as it is."""
+    service.prepare(["flavors"], models)
+    [file] = (tmp_path / "cache").rglob("flavors.safetensors")
+    before = file.read_bytes()
+    asked = options("fast", categories=("flavors",), replacements=(("light", "glow"),))
+    assert "glow" in service.interrogate(picture, replace(asked, max_flavors=32), models).text
+    assert file.read_bytes() == before
+
+
 def test_an_unknown_set_is_refused_with_the_nearest(service, models, picture):
     """Before any network is loaded, too."""
     for ask in (
@@ -169,7 +204,6 @@ def test_an_unknown_set_is_refused_with_the_nearest(service, models, picture):
 
 def test_a_set_that_lacks_a_list_says_which_and_what_to_do(service, models):
     """The classic lists can be installed."""
-    service.host.other_lists = {}
     sets = service.word_sets()
     categories = {
         name: one for name, one in service.categories().items() if not name.startswith("classic:")
@@ -201,6 +235,8 @@ def test_a_list_that_is_edited_is_used_at_the_next_question(service, models, pic
     try:
         path.write_text("\n".join([*LISTS["creatures"], "kelpie"]), encoding="utf-8")
         assert service.ready(models)["creatures"] == 4
+        with pytest.raises(BadOption, match="no word list 'nothing'"):
+            service.prepare(["nothing"], models)
         assert service.prepare(["creatures"], models) == {"creatures": 1}
         assert service.ready(models)["creatures"] == 5
         found = service.analyze(picture, models, top=9, categories=("creatures",))
@@ -246,3 +282,12 @@ def test_a_list_of_a_set_may_have_a_number():
     assert one.choices[-1] == Choice("mediums")
     assert one.choices[0].role == "flavors"
     assert Choice("classic:artists").role == "artists"
+
+
+def test_lists_and_words_may_stand_in_one_line(tmp_path):
+    """With commas."""
+    path = tmp_path / "sets.yaml"
+    path.write_text("a:\n  lists: flavors, mediums\n  leave_out: blurry, ugly\n", encoding="utf-8")
+    one = read_sets(path)["a"]
+    assert one.choices == (Choice("flavors"), Choice("mediums"))
+    assert one.leave_out == ("blurry", "ugly")

@@ -123,11 +123,12 @@ def ask(mode: str = "best", **changes: object) -> asking.Request:
     """Return what the page asks for with its boxes at their defaults, but for some."""
     given = {
         "negative": False, "backbones": "demo", "captioner": "demo", "caption": "", "subject": "",
-        "vocabulary": "all", "categories": list(CATEGORIES), "leave_out": "", "replacements": "",
+        "known": CATEGORIES, "vocabulary": "all", "categories": list(CATEGORIES),
+        "leave_out": "", "replacements": "",
         "numbers": NUMBERS, "low_memory": False, **changes,
     }
     numbers, low = given.pop("numbers"), given.pop("low_memory")
-    return asking.request(CATEGORIES, mode, *given.values(), *numbers, low)
+    return asking.request(mode, *given.values(), *numbers, low)
 
 
 def test_boxes_at_their_defaults_ask_for_the_defaults():

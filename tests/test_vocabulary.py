@@ -117,16 +117,36 @@ def test_two_lists_of_one_name_are_told_and_the_first_counts(tmp_path, caplog):
     assert f"{tmp_path / 'dragons.yaml'} is left out" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["a:b", "con", "..", ".hidden", "sets", "a,b", "tail ", "x" * 101])
+@pytest.mark.parametrize("name", [
+    "a:b", "con", "..", ".hidden", "sets", "Sets", "a,b", "tail ", "x" * 101, "夜" * 90, "a.top3",
+    "a\ud800",
+])
 def test_a_list_can_not_have_every_name(name):
     """What would be no file elsewhere, or be taken for something else."""
     assert not lists.is_name(name)
 
 
-def test_a_folder_that_is_none_is_refused(tmp_path):
-    """The folder of lists must be a folder."""
+def test_a_folder_that_is_none_is_refused(tmp_path, caplog):
+    """One that is not there yet holds no list, which is told."""
+    path = write(tmp_path, "file", "x")
     with pytest.raises(BadWordList, match="is not a folder"):
-        lists.load_categories(tmp_path / "nowhere")
+        lists.load_categories(path)
+    with caplog.at_level(logging.WARNING):
+        assert set(lists.load_categories(tmp_path / "nowhere")) == set(lists.load_categories())
+    assert "it holds no word lists yet" in caplog.text
+
+
+def test_a_list_that_can_not_be_read_is_empty_and_says_why(tmp_path, caplog):
+    """The others load, and the sentence is told once."""
+    write(tmp_path, "mine.yaml", "a: [b\n")
+    write(tmp_path, "other.txt", "fine\n")
+    with caplog.at_level(logging.WARNING):
+        categories = lists.load_categories(tmp_path)
+        lists.load_categories(tmp_path)
+    assert categories["mine"].phrases == ()
+    assert "mine.yaml, line 2: The YAML can't be read" in categories["mine"].problems[0]
+    assert categories["other"].phrases == ("fine",)
+    assert caplog.text.count("mine.yaml") == 1
 
 
 def test_vectors_are_encoded_once_and_read_back_as_they_were(store, encoder):

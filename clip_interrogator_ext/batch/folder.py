@@ -150,18 +150,17 @@ class Batch:
         found = pictures.find(options.input, options.recursive)
         folder, output = place_of(options, found.root)
         asked = options.asked
-        lists = lists_key(
-            self.service.categories(), self.service.word_sets().get(asked.vocabulary),
-            asked.categories,
-        )
-        job = job_key(options, found.root, folder, lists)
-        journal = Journal(folder, job, place_key(found.root, folder))
-        with contextlib.closing(journal), self.service.series(self._task) as series:
-            work = _Work(
-                self.service, options, found, journal, output, lists, self._task, self._stopped,
-                series, self._report,
-            )
-            return work.run()
+        with self.service.series(self._task) as series:
+            categories, sets = self.service.lists()
+            lists = lists_key(categories, sets.get(asked.vocabulary), asked.categories)
+            job = job_key(options, found.root, folder, lists)
+            journal = Journal(folder, job, place_key(found.root, folder))
+            with contextlib.closing(journal):
+                work = _Work(
+                    self.service, options, found, journal, output, lists, self._task,
+                    self._stopped, series, self._report,
+                )
+                return work.run()
 
 
 class _Work:

@@ -10,6 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clip_interrogator_ext.catalog import NEGATIVE_CATEGORY
+
 if TYPE_CHECKING:
     from clip_interrogator_ext.batch.options import BatchOptions
     from clip_interrogator_ext.options import InterrogateOptions, ModelOptions
@@ -22,23 +24,20 @@ def lists_key(
 ) -> str:
     """Return the hash of the word lists that may take part, and of what a set takes from them.
 
-    Those are our own and the user's; of other programs' lists, whose names have a colon, those that
-    the chosen set or the question names.
+    Those are the lists that the chosen set or the question names, and the negative one.
     """
     taken = [] if chosen is None else [(one.list, one.count) for one in chosen.choices]
     without = () if chosen is None else chosen.without
     left_out = () if chosen is None else chosen.leave_out
-    names = sorted({*(named or ()), *(name for name, _ in taken), *without})
-    wholes = {name.partition("/")[0] for name in names}
+    names = sorted({*(named or ()), *(name for name, _ in taken), *without, NEGATIVE_CATEGORY})
     contents = []
-    for name, category in categories.items():
-        if ":" in name and name not in wholes:
-            continue
-        contents.append([name, _phrases_hash(category.phrases)])
-        for named_part in names:
-            whole, _, part = named_part.partition("/")
-            if whole == name and part in category.parts:
-                contents.append([named_part, _phrases_hash(sorted(category.parts[part]))])
+    for name in names:
+        whole, _, part = name.partition("/")
+        if whole in categories:
+            category = categories[whole]
+            phrases = sorted(category.parts.get(part, ())) if part else category.phrases
+            subjects = sorted(category.subjects)
+            contents.append([name, _phrases_hash(phrases), _phrases_hash(subjects)])
     return _hash([taken, without, left_out, names, contents])
 
 

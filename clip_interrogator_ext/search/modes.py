@@ -122,18 +122,14 @@ def caption(scene: Scene, _vocabulary: Vocabulary, options: InterrogateOptions) 
 
 def fast(scene: Scene, vocabulary: Vocabulary, options: InterrogateOptions) -> Draft:
     """Return the caption and the phrases nearest to the picture, each by itself."""
-    pieces: dict[str, Piece] = {}
+    pieces: list[Piece] = []
     for stage in vocabulary.stages:
-        table = stage.table
-        count = max_flavors(options) if stage.count is None else stage.count
-        # So many more, in case an earlier stage has said some of them.
-        best = scene.scorer.nearest(table, count + len(pieces))
-        found = (Piece(table.phrases[index], table.categories[index]) for index in best)
-        new = [piece for piece in found if piece.phrase not in pieces][:count]
-        pieces |= {piece.phrase: piece for piece in new}
-    return _fit(
-        caption(scene, vocabulary, options), list(pieces.values()), scene.scorer, options
-    )
+        table = _unsaid(stage.table, pieces)
+        best = scene.scorer.nearest(
+            table, max_flavors(options) if stage.count is None else stage.count
+        )
+        pieces += [Piece(table.phrases[index], table.categories[index]) for index in best]
+    return _fit(caption(scene, vocabulary, options), pieces, scene.scorer, options)
 
 
 def classic(scene: Scene, vocabulary: Vocabulary, options: InterrogateOptions) -> Draft:
@@ -235,11 +231,8 @@ def _search(
 ) -> Draft:
     draft = Draft(head)
     for stage in vocabulary.stages:
-        said = {piece.phrase for piece in draft.pieces}
-        best = scene.scorer.nearest(stage.table, options.pool_size + len(said))
-        pool = stage.table.select(best)
-        if said:
-            pool = pool.where(lambda phrase, said=said: phrase not in said)
+        table = _unsaid(stage.table, draft.pieces)
+        pool = table.select(scene.scorer.nearest(table, options.pool_size))
         found = _grow(
             scene.scorer, pool, options, draft.text, "Searching", quick=quick, count=stage.count
         )
@@ -249,6 +242,12 @@ def _search(
         if draft.interrupted:
             break
     return draft
+
+
+def _unsaid(table: Table, pieces: Sequence[Piece]) -> Table:
+    """Return a table without the phrases that earlier stages have said."""
+    said = {piece.phrase.casefold() for piece in pieces}
+    return table.where(lambda phrase: phrase.casefold() not in said) if said else table
 
 
 def _grow(

@@ -7,6 +7,8 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -18,6 +20,7 @@ PROGRAM = "classic"
 
 _REQUIREMENT = "clip-interrogator==0.6.0"
 _LOOK_SECONDS = 0.2
+_lock = threading.Lock()
 
 
 def folders() -> dict[str, Path]:
@@ -38,16 +41,22 @@ def install(tick: Tick = no_tick) -> Path:
 
     Raises BadWordList, or whatever `tick` raises to stop it.
     """
-    if not folders():
-        command = [
-            sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--no-deps",
-            "--disable-pip-version-check", "--retries", "1", "--timeout", "10", _REQUIREMENT,
-        ]
-        if os.environ.get("INDEX_URL"):  # by which the WebUI's users name a mirror
-            command += ["--index-url", os.environ["INDEX_URL"]]
-        with subprocess.Popen(  # noqa: S603 - nothing in it comes from outside
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, errors="replace",
+    with _lock:
+        if not folders():
+            _install(tick)
+    return folders()[PROGRAM]
+
+
+def _install(tick: Tick) -> None:
+    command = [
+        sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--no-deps",
+        "--disable-pip-version-check", "--retries", "1", "--timeout", "10", _REQUIREMENT,
+    ]
+    if os.environ.get("INDEX_URL"):  # by which the WebUI's users name a mirror
+        command += ["--index-url", os.environ["INDEX_URL"]]
+    with tempfile.TemporaryFile() as output:
+        with subprocess.Popen(  # noqa: S603 - pip, with a requirement of our own
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
         ) as pip:
             try:
                 while pip.poll() is None:
@@ -56,11 +65,11 @@ def install(tick: Tick = no_tick) -> Path:
             except BaseException:
                 pip.kill()
                 raise
-            said = (pip.stdout.read() if pip.stdout else "").strip().splitlines()
-        importlib.invalidate_caches()
-        if not folders():
-            raise BadWordList(
-                f"clip-interrogator can't be installed ({said[-1] if said else 'pip failed'}). "
-                f"Run this by hand: pip install --no-deps {_REQUIREMENT}"
-            )
-    return folders()[PROGRAM]
+        output.seek(0)
+        said = output.read().decode(errors="replace").strip().splitlines()
+    importlib.invalidate_caches()
+    if not folders():
+        raise BadWordList(
+            f"clip-interrogator can't be installed ({said[-1] if said else 'pip failed'}). "
+            f"Run this by hand: pip install --no-deps {_REQUIREMENT}"
+        )

@@ -16,6 +16,8 @@ _MOST_BYTES = 32 << 20
 _MOST_LINES = 1_000_000
 _MOST_CHARACTERS = 1000  # of a line
 _MOST_COMBINATIONS = 256  # of a line
+_MOST_PHRASES = 1_000_000  # of a list
+_MOST_PROBLEMS = 100
 _TRIES = 3  # of reading a file that changes meanwhile
 _BOMS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
@@ -32,19 +34,31 @@ class Line:
     text: str
 
 
-@dataclass(frozen=True)
-class Lines:
-    """A file's lines, and what is wrong with others: sentences that name file and line."""
+class Problems:
+    """What is wrong with a list: the first hundred sentences, and how many more there are."""
 
-    lines: tuple[Line, ...]
-    problems: tuple[str, ...] = ()
+    def __init__(self) -> None:
+        self._sentences: list[str] = []
+        self._more = 0
+
+    def add(self, sentence: str) -> None:
+        """Take a sentence note."""
+        if len(self._sentences) < _MOST_PROBLEMS:
+            self._sentences.append(sentence)
+        else:
+            self._more += 1
+
+    def told(self) -> tuple[str, ...]:
+        """Return the sentences."""
+        more = [f"... and {self._more:,} problems more."] if self._more else []
+        return (*self._sentences, *more)
 
 
-def read_lines(path: Path) -> Lines:
+def read_lines(path: Path, problems: Problems) -> list[Line]:
     """Read the lines of a text file in UTF-8, or in UTF-16 if it says so.
 
-    Lines that can't be read are left out and reported, and so is what comes after the first
-    32 MiB or million lines. Raises BadWordList for a file that can't be read at all.
+    Lines that can't be read are left out and added to the problems, and so is what comes after the
+    first 32 MiB or million lines. Raises BadWordList for a file that can't be read at all.
     """
     content, whole = _content(path)
     encoding = "utf-8"
@@ -56,17 +70,17 @@ def read_lines(path: Path) -> Lines:
     else:
         text = content.decode(encoding, "replace")
         rows = [row.encode() for row in re.split(r"\r\n|\r|\n", text)]
-    found, problems = [], []
+    found = []
     for number, row in enumerate(rows[:_MOST_LINES], 1):
         try:
             text = row.decode()
         except UnicodeDecodeError:
-            problems.append(_at(path, number, "It is not UTF-8: save the file as UTF-8."))
+            problems.add(_at(path, number, "It is not UTF-8: save the file as UTF-8."))
             continue
         if _CONTROL.search(text):
-            problems.append(_at(path, number, "It holds signs that are no text."))
+            problems.add(_at(path, number, "It holds signs that are no text."))
         elif len(text) > _MOST_CHARACTERS:
-            problems.append(_at(
+            problems.add(_at(
                 path, number,
                 f"It has {len(text):,} characters, more than {_MOST_CHARACTERS:,}.",
             ))
@@ -77,23 +91,29 @@ def read_lines(path: Path) -> Lines:
         if not whole and found and found[-1].number == len(rows):
             found.pop()  # it is cut off
             end -= 1
-        problems.append(
+        problems.add(
             f"{path}, line {end + 1}: The file has more than {_MOST_LINES:,} lines or "
             f"{_MOST_BYTES >> 20} MiB; the rest of it is left out. Split it."
         )
-    return Lines(tuple(found), tuple(problems))
+    return found
 
 
 def phrases_of(
-    path: Path, lines: Iterable[Line], problems: list[str], form: str = "ours"
+    path: Path, lines: Iterable[Line], problems: Problems, form: str = "ours"
 ) -> Iterator[str]:
     """Yield what lines stand for; those that can't be used are added to the problems.
 
     The form "ours" has comments and choices in braces; "wildcards" is that of Dynamic Prompts,
     whose lines with a syntax of their own are left out; lines of the form "plain" are as they are.
     """
-    foreign = 0
+    foreign = made = 0
     for line in lines:
+        if made >= _MOST_PHRASES:
+            problems.add(
+                f"{path}, line {line.number}: Those before it stand for {_MOST_PHRASES:,} phrases; "
+                "the rest is left out. Split the list."
+            )
+            break
         text = line.text
         if form != "plain" and text.lstrip().startswith("#"):
             continue
@@ -108,11 +128,14 @@ def phrases_of(
             yield " ".join(text.split())
             continue
         try:
-            yield from expand(text)
+            phrases = expand(text)
         except BadWordList as error:
-            problems.append(_at(path, line.number, str(error)))
+            problems.add(_at(path, line.number, str(error)))
+        else:
+            made += len(phrases)
+            yield from phrases
     if foreign:
-        problems.append(
+        problems.add(
             f"{path}: {foreign} lines with wildcards or choices of their own are left out."
         )
 

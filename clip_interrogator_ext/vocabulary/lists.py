@@ -14,6 +14,7 @@ from clip_interrogator_ext.errors import BadOption, BadWordList
 from clip_interrogator_ext.vocabulary.reading import (
     SUFFIXES,
     Read,
+    beside,
     count_of,
     files_of,
     name_of,
@@ -31,6 +32,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 SETS_FILE = "sets.yaml"
 _FORMS = {"wildcards": "wildcards"}  # by who keeps the lists; others' lines are plain
 _MOST_WARNINGS = 5  # for a list; the others are counted
+_MOST_BYTES_OF_NAME = 200  # with its ending and a temporary name's it must be a file's
 _NAME = re.compile(r"[^\W_][^/\\:*?\"<>|,]{0,99}")
 
 
@@ -86,13 +88,13 @@ def load_categories(
     A list of the user's replaces the category of its name, or adds one. `others` has the folders
     of other programs' lists, by what stands in their names before a colon. What can't be read is
     reported and left out. Lists are read once, and again when their files have changed. Raises
-    BadWordList where the user's folder can't be used.
+    BadWordList where the user's folder is no folder; one that is not there holds no list.
     """
     categories = _read_lists(bundled_folder())
     if not categories:
         raise BadWordList(f"The bundled word lists are missing from {bundled_folder()}. Reinstall.")
     if own is not None:
-        if not own.is_dir():
+        if own.exists() and not own.is_dir():
             raise BadWordList(f"{own} is not a folder. Name a folder of word lists.")
         categories.update(_read_lists(own, own=True))
     for program, folder in (others or {}).items():
@@ -137,7 +139,9 @@ def is_name(name: str) -> bool:
     """Say whether a list may be called so: as a file on every system, and in a row of names."""
     return (
         _NAME.fullmatch(name) is not None and name.isprintable() and name == name.rstrip(" .")
-        and f"{name}.yaml" != SETS_FILE
+        and len(name.encode()) <= _MOST_BYTES_OF_NAME
+        and name_of(Path(f"{name}.txt")) == name
+        and f"{name.casefold()}.yaml" != SETS_FILE
         and not re.fullmatch(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", name, re.IGNORECASE)
     )
 
@@ -169,63 +173,72 @@ def _list_files(folder: Path) -> tuple[dict[str, Path], list[str]]:
     try:
         places = sorted(folder.iterdir())
     except OSError as error:
-        return {}, [f"{folder} can't be read ({error.strerror})."]
-    for path in sorted(places, key=lambda one: one.suffix.lower() not in SUFFIXES):
-        is_file = path.suffix.lower() in SUFFIXES and path.is_file()
-        if path.name.startswith(".") or path.name == SETS_FILE:
+        return {}, [f"{folder} can't be read ({error.strerror}): it holds no word lists yet."]
+    # A folder first: a text beside it that has its name is a part of it.
+    for path in sorted(places, key=lambda one: not one.is_dir()):
+        is_list = path.suffix.lower() in SUFFIXES and path.is_file()
+        if path.name.startswith(".") or path.name.casefold() == SETS_FILE:
             continue
-        if not is_file and not (path.is_dir() and next(path.rglob("*.txt"), None)):
+        if not is_list and not (path.is_dir() and next(path.rglob("*.txt"), None)):
             continue
         name = name_of(path)
+        first = folded.get(name.casefold())
         if not is_name(name):
             problems.append(f"{path} is left out: a list can't have that name. Rename it.")
-        elif name.casefold() in folded:
-            first = folded[name.casefold()]
-            problems.append(f"{path} is left out: {first.name} has that name too. Rename one.")
-        else:
+        elif first is None:
             found[name] = folded[name.casefold()] = path
+        elif not (first.is_dir() and path == beside(first)):
+            problems.append(f"{path} is left out: {first.name} has that name too. Rename one.")
     return found, problems
 
 
-_Stamp = tuple[tuple[str, int, int], ...]
-_kept: dict[tuple[Path, str], tuple[_Stamp, Category | None]] = {}
+Stamp = tuple[tuple[str, int, int, int], ...]
+"""What of files tells that they have changed; empty where that is not known."""
+
+_kept: dict[tuple[Path, str], tuple[Stamp, Category]] = {}
 _told: dict[Path, list[str]] = {}
 
 
+def stamp_of(files: Iterable[Path]) -> Stamp:
+    """Return the stamp of files."""
+    try:
+        stats = [(str(file), file.stat()) for file in files]
+    except OSError:
+        return ()
+    return tuple(
+        (file, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size) for file, stat in stats
+    )
+
+
 def _read_lists(folder: Path, program: str = "", *, own: bool = False) -> dict[str, Category]:
-    """Return the lists of a folder that can be read, by their full names."""
+    """Return the lists of a folder by their full names."""
     found, problems = _list_files(folder)
     if _told.get(folder, []) != problems:
         _told[folder] = problems
         _warn(problems)
-    categories = {}
-    for name, path in found.items():
-        full = f"{program}:{name}" if program else name
-        category = _kept_category(path, full, program, own=own)
-        if category is not None:
-            categories[full] = category
-    return categories
+    full = {f"{program}:{name}" if program else name: path for name, path in found.items()}
+    return {name: _kept_category(path, name, program, own=own) for name, path in full.items()}
 
 
-def _kept_category(path: Path, name: str, program: str, *, own: bool) -> Category | None:
-    """Return a list, read only if its files have changed; None where it can't be read."""
-    try:
-        stats = [(str(file), file.stat()) for file in files_of(path)]
-        stamp = tuple((file, stat.st_mtime_ns, stat.st_size) for file, stat in stats)
-    except OSError:
-        stamp = ()
+def _kept_category(path: Path, name: str, program: str, *, own: bool) -> Category:
+    """Return a list, read only if its files have changed; one that can't be read is empty."""
+    stamp = stamp_of(files_of(path))
     kept = _kept.get((path, name))
-    if kept is None or kept[0] != stamp or not stamp:
-        category = None
-        try:
-            category = read_category(path, name, program, own=own)
-            _warn(category.problems)
-            if not category.lines:
-                log.warning("%s has no phrases: its category is empty.", path)
-        except BadWordList as error:
-            log.warning("%s The list is left out.", error)
-        kept = _kept[path, name] = stamp, category
-    return kept[1]
+    if kept is not None and stamp and kept[0] == stamp:
+        return kept[1]
+    try:
+        category = read_category(path, name, program, own=own)
+    except BadWordList as error:
+        category = Category(name, (), path, own=own, problems=(f"{error} The list is left out.",))
+        if isinstance(error.__cause__, OSError):
+            stamp = ()  # it may be readable the next time
+    problems = list(category.problems)
+    if not category.lines and not problems:
+        problems = [f"{path} has no phrases: its category is empty."]
+    if kept is None or list(kept[1].problems) != list(category.problems) or not category.problems:
+        _warn(problems)
+    _kept[path, name] = stamp, category
+    return category
 
 
 def _warn(problems: Sequence[str]) -> None:
@@ -250,7 +263,7 @@ def read_category(
         name, tuple(phrases.unique(said(lines))), path, tuple(lines),
         {part: frozenset(said(some)) for part, some in found.parts.items() if some},
         frozenset(said(found.subjects)),
-        found.about, own, count_of(path), tuple(found.problems),
+        found.about, own, count_of(path), found.problems.told(),
     )
 
 

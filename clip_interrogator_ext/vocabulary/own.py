@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from clip_interrogator_ext.errors import BadWordList
 from clip_interrogator_ext.vocabulary.files import replace_file
+from clip_interrogator_ext.vocabulary.lines import Line, Problems, phrases_of
 from clip_interrogator_ext.vocabulary.lists import (
     Category,
     is_name,
@@ -17,6 +18,7 @@ from clip_interrogator_ext.vocabulary.lists import (
 from clip_interrogator_ext.vocabulary.reading import SUFFIXES, name_of
 
 _MOST_BYTES = 32 << 20
+_lock = threading.Lock()  # of all folders: what is changed is read before
 
 
 class OwnLists:
@@ -24,43 +26,46 @@ class OwnLists:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._lock = threading.Lock()
 
     def text(self, name: str) -> str:
         """Return a list as it is written; raises BadWordList."""
         path = self._file(name)
         try:
-            return path.read_text(encoding="utf-8-sig")
+            content = path.read_bytes()
+            wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+            return content.decode("utf-16" if wide else "utf-8-sig")
         except UnicodeDecodeError as error:
-            raise BadWordList(f"{path} is not UTF-8. Save the file as UTF-8.") from error
+            raise BadWordList(
+                f"{path} is not UTF-8, so that its text can't be shown. Save the file as UTF-8."
+            ) from error
         except OSError as error:
             raise BadWordList(f"{path} can't be read ({error.strerror}).") from error
 
     def save(self, name: str, text: str) -> tuple[str, ...]:
         """Write a list; return what is wrong with its lines. Raises BadWordList."""
-        with self._lock:
-            return self._write(self._place(name), text.encode()).problems
+        with _lock:
+            return self._write(self._place(name), _bytes(text)).problems
 
     def add(self, name: str, lines: Iterable[str]) -> int:
         """Put lines behind a list that are not in it yet; return how many. Raises BadWordList.
 
         Where there is no such list one is made.
         """
-        with self._lock:
+        with _lock:
             path = self._place(name)
             there = path.is_file()
             text = self.text(name) if there else ""
             known = {line.casefold() for line in read_category(path).lines} if there else set()
             new: dict[str, str] = {}
-            for line in lines:
-                words = " ".join(line.split())
-                if any(map(str.isalnum, words)) and words.casefold() not in known:
-                    new.setdefault(words.casefold(), words)
+            for line in filter(None, (" ".join(line.split()) for line in lines)):
+                said = {phrase.casefold() for phrase in _read_back(line)}
+                if not said <= known:
+                    new.setdefault(line.casefold(), line)
             if new:
                 if path.suffix.lower() != ".txt":
                     raise BadWordList(f"{path.name} is not a plain list: change it as a text.")
                 glue = "" if not text or text.endswith("\n") else "\n"
-                self._write(path, f"{text}{glue}{chr(10).join(new.values())}\n".encode())
+                self._write(path, _bytes(f"{text}{glue}{chr(10).join(new.values())}\n"))
         return len(new)
 
     def take_over(self, source: Path, called: str) -> str:
@@ -71,7 +76,7 @@ class OwnLists:
         name, suffix = name_of(Path(called)), Path(called).suffix.lower()
         if suffix not in SUFFIXES:
             raise BadWordList(f"{called} is not a word list: it must end in {', '.join(SUFFIXES)}.")
-        with self._lock:
+        with _lock:
             if name.casefold() in map(str.casefold, list_files(self.folder)):
                 raise BadWordList(
                     f"There is a list {name!r} already. Delete it first, or rename the file."
@@ -96,7 +101,7 @@ class OwnLists:
 
     def delete(self, name: str) -> None:
         """Delete a list; raises BadWordList."""
-        with self._lock:
+        with _lock:
             path = self._file(name)
             try:
                 path.unlink()
@@ -126,8 +131,8 @@ class OwnLists:
     def _require_name(name: str) -> None:
         if not is_name(name):
             raise BadWordList(
-                f"A list can't be called {name!r}: begin with a letter or digit, and leave out "
-                '/ \\ : * ? " < > | and commas.'
+                f"A list can't be called {name[:100]!r}: take a short name that begins with a "
+                'letter or digit, without / \\ : * ? " < > | and commas.'
             )
 
     def _write(self, path: Path, content: bytes) -> Category:
@@ -151,6 +156,18 @@ class OwnLists:
             raise
 
 
-def as_text(lines: Sequence[str]) -> str:
-    """Return phrases as a list of one a line."""
-    return "".join(f"{line}\n" for line in lines)
+def _bytes(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise BadWordList("The text holds signs that no file can hold. Write it anew.") from error
+
+
+def _read_back(line: str) -> list[str]:
+    """Return what a line stands for in a list; raises BadWordList where that is nothing."""
+    problems = Problems()
+    said = list(phrases_of(Path("list"), [Line(1, line)], problems))
+    if not said:
+        why = "".join(problems.told()).partition("line 1: ")[2] or "It is no phrase."
+        raise BadWordList(f"{line[:100]!r} can't be added. {why}")
+    return said

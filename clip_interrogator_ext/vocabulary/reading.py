@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from clip_interrogator_ext import phrases
 from clip_interrogator_ext.errors import BadWordList
-from clip_interrogator_ext.vocabulary.lines import Line, Lines, phrases_of, read_lines
+from clip_interrogator_ext.vocabulary.lines import Line, Problems, phrases_of, read_lines
 
 SUFFIXES = (".txt", ".csv", ".yaml", ".yml")
 _TOP = re.compile(r"\.top(\d{1,4})$", re.IGNORECASE)
 _TITLE = re.compile(r"#\s*[^:]+: (.+)$")
 _ABOUT = re.compile(r"#\s*about:\s*(style|subject)\s*$")
-_HEADINGS = ("name", "phrase", "phrases", "text", "prompt", "tag", "word")
+_HEADINGS = {
+    "artist", "name", "phrase", "phrases", "prompt", "tag", "term", "text", "title", "word",
+}
 _MOST_FILES = 5000  # of a folder
 _DEEPEST = 20
 
@@ -34,7 +37,7 @@ class Read:
     parts: dict[str, list[str]] = field(default_factory=dict)
     subjects: list[str] = field(default_factory=list)
     about: str = ""
-    problems: list[str] = field(default_factory=list)
+    problems: Problems = field(default_factory=Problems)
 
 
 def name_of(path: Path) -> str:
@@ -49,12 +52,18 @@ def count_of(path: Path) -> int | None:
     return int(found[1]) if found else None
 
 
+def beside(folder: Path) -> Path:
+    """Return the text beside a folder that has its name, and so belongs to its list."""
+    return folder.with_name(f"{folder.name}.txt")
+
+
 def files_of(path: Path) -> list[Path]:
-    """Return the files of a list, in a stable order; of a folder those below it too."""
+    """Return the files of a list, in a stable order; of a folder those below it and beside it."""
     if not path.is_dir():
         return [path]
     found = (one for one in path.rglob("*.txt") if one.is_file())
-    return sorted(found, key=lambda one: one.relative_to(path).as_posix())
+    below = sorted(found, key=lambda one: one.relative_to(path).as_posix())
+    return [beside(path), *below] if beside(path).is_file() else below
 
 
 def read(path: Path, form: str = "ours") -> Read:
@@ -78,10 +87,11 @@ def load_yaml(path: Path) -> Any:
 
     Raises BadWordList. Aliases, by which a short file could stand for endless phrases, are refused.
     """
-    lines = read_lines(path)
-    if lines.problems:
-        raise BadWordList(lines.problems[0].removesuffix(" The line is left out."))
-    text = "\n".join(line.text for line in lines.lines)
+    problems = Problems()
+    lines = read_lines(path, problems)
+    if problems.told():
+        raise BadWordList(problems.told()[0].removesuffix(" The line is left out."))
+    text = "\n".join(line.text for line in lines)
     # Composing by libyaml itself would crash where a file is nested deeply enough.
     top: list[Any] = []
     open_ones: list[Any] = [top]
@@ -125,11 +135,11 @@ def load_yaml(path: Path) -> Any:
 
 
 def _read_text(path: Path, form: str) -> Read:
-    lines = read_lines(path)
-    read = Read(problems=list(lines.problems))
-    read.lines = list(phrases_of(path, lines.lines, read.problems, form))
+    read = Read()
+    lines = read_lines(path, read.problems)
+    read.lines = list(phrases_of(path, lines, read.problems, form))
     if form == "ours":
-        heads = [line.text for line in lines.lines[:5] if line.text.startswith("#")]
+        heads = [line.text for line in lines[:5] if line.text.startswith("#")]
         titles = [found[1] for head in heads if not _ABOUT.match(head)
                   for found in [_TITLE.match(head)] if found]
         read.about = titles[0] if titles else ""
@@ -142,19 +152,21 @@ def _read_folder(path: Path, form: str) -> Read:
     read = Read()
     files = files_of(path)
     if len(files) > _MOST_FILES:
-        read.problems.append(
+        read.problems.add(
             f"{path} holds {len(files):,} lists; only the first {_MOST_FILES:,} are read."
         )
     for file in files[:_MOST_FILES]:
         try:
             part = _read_text(file, form)
         except BadWordList as error:
-            read.problems.append(f"{error} The list is left out.")
+            read.problems.add(f"{error} The list is left out.")
             continue
         read.lines += part.lines
         read.subjects += part.subjects
-        read.problems += part.problems
-        read.parts[file.relative_to(path).with_suffix("").as_posix()] = part.lines
+        for problem in part.problems.told():
+            read.problems.add(problem)
+        if file.is_relative_to(path):
+            read.parts[file.relative_to(path).with_suffix("").as_posix()] = part.lines
     return read
 
 
@@ -162,15 +174,24 @@ def _read_table(path: Path, form: str) -> Read:
     """Read a table: phrases in the first column, in the others what they are, `;` between several.
 
     What a phrase is names the parts that it is in; "yes" and "no" stand for the column's heading
-    and its opposite. A table of one column needs no heading.
+    and its opposite. Without a heading there are no parts.
     """
-    lines = read_lines(path)
-    read = Read(problems=list(lines.problems))
+    read = Read()
+    rows = _rows(path, read_lines(path, read.problems), read.problems)
+    first = next(rows, None)
+    if first is None:
+        return read
     headings: list[str] = []
-    for place, (number, row) in enumerate(_rows(path, lines, read.problems)):
-        if place == 0 and (len(row) > 1 or row[0].strip().casefold() in _HEADINGS):
-            headings = [cell.strip() for cell in row]
-            continue
+    if first[1][0].strip().casefold() in _HEADINGS:
+        headings = [cell.strip() for cell in first[1]]
+    else:
+        rows = itertools.chain([first], rows)
+        if len(first[1]) > 1:
+            read.problems.add(
+                f"{path}, line {first[0]}: Only the first column is read, because the table has no "
+                "heading, a first row that begins with name."
+            )
+    for number, row in rows:
         if row[0].lstrip().startswith("#"):
             continue
         said = list(phrases_of(path, [Line(number, row[0])], read.problems, form))
@@ -183,17 +204,17 @@ def _read_table(path: Path, form: str) -> Read:
     return read
 
 
-def _rows(path: Path, lines: Lines, problems: list[str]) -> list[tuple[int, list[str]]]:
-    """Return the rows of a table that are not empty, each with the number of its line."""
-    numbers = [line.number for line in lines.lines]
-    reader = csv.reader(f"{line.text}\n" for line in lines.lines)
-    rows = []
-    try:
-        rows = [(numbers[reader.line_num - 1], row) for row in reader if any(map(str.strip, row))]
-    except csv.Error as error:
-        at = numbers[reader.line_num - 1]
-        problems.append(f"{path}, line {at}: {error}. The table from there on is left out.")
-    return rows
+def _rows(
+    path: Path, lines: Iterable[Line], problems: Problems
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows of a table that are not empty, each of one line, with the line's number."""
+    for line in lines:
+        try:
+            for row in csv.reader([line.text], strict=True):
+                if any(map(str.strip, row)):
+                    yield line.number, row
+        except csv.Error as error:
+            problems.add(f"{path}, line {line.number}: {error}. The line is left out.")
 
 
 def _read_tree(path: Path, form: str) -> Read:
@@ -207,16 +228,13 @@ def _gather(path: Path, value: Any, names: tuple[str, ...], form: str, read: Rea
     if isinstance(value, dict):
         for name, below in value.items():
             _gather(path, below, (*names, name), form, read)
-    elif isinstance(value, list):
-        for below in value:
-            _gather(path, below, names, form, read)
     else:
-        said = list(phrases_of(path, [value], read.problems, form))
+        leaves = value if isinstance(value, list) else [value]
+        for below in leaves:
+            if not isinstance(below, Line):
+                _gather(path, below, names, form, read)
+        lines = [below for below in leaves if isinstance(below, Line)]
+        said = list(phrases_of(path, lines, read.problems, form))
         read.lines += said
         for depth in range(1, len(names) + 1):
             read.parts.setdefault("/".join(names[:depth]), []).extend(said)
-
-
-def unique(read: Read) -> tuple[str, ...]:
-    """Return the lines of a list without blanks and repeats."""
-    return tuple(phrases.unique(read.lines))

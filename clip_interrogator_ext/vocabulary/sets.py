@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clip_interrogator_ext import catalog
 from clip_interrogator_ext.errors import BadOption, BadWordList
@@ -14,18 +14,24 @@ from clip_interrogator_ext.vocabulary.lines import Line
 from clip_interrogator_ext.vocabulary.lists import (
     SETS_FILE,
     Category,
+    Stamp,
     bundled_folder,
     check_known,
     positive_names,
     role_of,
+    stamp_of,
 )
 from clip_interrogator_ext.vocabulary.reading import count_of, load_yaml
+
+if TYPE_CHECKING:
+    from clip_interrogator_ext.options import InterrogateOptions
 
 log = logging.getLogger(__name__)
 
 _KEYS = ("about", "lists", "without", "leave_out")
 _MOST = 256  # phrases of one list
 _INTERROGATE = "interrogate"
+_kept: dict[Path, tuple[Stamp, dict[str, WordSet]]] = {}
 
 
 @dataclass(frozen=True)
@@ -117,16 +123,39 @@ def set_named(
     return sets[name]
 
 
-def set_of(names: tuple[str, ...], categories: Mapping[str, Category]) -> WordSet:
-    """Return the set of these lists, in the order in which they are merged; raises BadOption."""
+def set_of(
+    options: InterrogateOptions, sets: Mapping[str, WordSet], categories: Mapping[str, Category]
+) -> WordSet:
+    """Return the set that is asked for, with the lists that are asked for in place of its own.
+
+    Those are in the order in which they are merged. Raises BadOption.
+    """
+    names = options.categories
+    if names is None:
+        return set_named(options.vocabulary, sets, categories)
     check_known(names, categories)
     order = {name: place for place, name in enumerate((*positive_names(categories), *categories))}
     ordered = sorted(dict.fromkeys(names), key=lambda name: order[name.partition("/")[0]])
-    return WordSet("", "", tuple(map(Choice, ordered)))
+    chosen = sets.get(options.vocabulary) or set_named(options.vocabulary, sets, categories)
+    return replace(
+        chosen, choices=tuple(map(Choice, ordered)),
+        without=tuple(name for name in chosen.without if _is_there(name, categories)),
+    )
 
 
 def read_sets(path: Path, *, own: bool = False) -> dict[str, WordSet]:
-    """Read a file of sets; those that can't be used are reported and left out."""
+    """Read a file of sets, once as long as it stays as it is.
+
+    Those that can't be used are reported and left out.
+    """
+    stamp = stamp_of([path])
+    kept = _kept.get(path)
+    if kept is None or not stamp or kept[0] != stamp:
+        kept = _kept[path] = stamp, _read_sets(path, own=own)
+    return kept[1]
+
+
+def _read_sets(path: Path, *, own: bool) -> dict[str, WordSet]:
     try:
         found = load_yaml(path)
         if not isinstance(found, dict):
@@ -171,7 +200,7 @@ def _set(name: str, value: Any, *, own: bool) -> WordSet:
 
 def _listed(key: str, value: Any) -> list[Any]:
     if isinstance(value, Line):
-        return [value] if value.text else []
+        return [Line(value.number, part) for part in value.text.split(",") if part.strip()]
     if not isinstance(value, list):
         raise BadWordList(f"Write {key} as a list: `{key}: [one, another]`.")
     return value

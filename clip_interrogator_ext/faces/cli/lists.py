@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from clip_interrogator_ext.service import Service
 
 
+_MOST_TOLD = 3  # problems of a list
+
+
 def add_command(commands: Any) -> None:
     """Add the command `lists` to those of the parser."""
     parser = commands.add_parser(
@@ -82,6 +85,8 @@ def _list(service: Service) -> None:
         print_line(
             f"  {name:20} {len(category.phrases):7} phrases  {parts:9}  {category.path or ''}"
         )
+        for problem in category.problems[:_MOST_TOLD]:
+            print_line(f"      {problem}")
 
 
 def _show(service: Service, name: str) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from clip_interrogator_ext.faces.tab import components, elements
+from clip_interrogator_ext.faces.tab import asking, components, elements
 from clip_interrogator_ext.faces.tab.analyze import AnalyzeTab
 from clip_interrogator_ext.faces.tab.batch import BatchTab
 from clip_interrogator_ext.faces.tab.elements import element_id
@@ -23,7 +24,7 @@ def draw(service: Service, surroundings: Surroundings) -> Boxes:
     """Draw the page into the blocks that are open now; return what others send from and to."""
     components.html("notices", elements.notes(surroundings.notices(), "warning"))
     with gr.Tabs(elem_id=element_id("tabs")):
-        with gr.Tab("Prompt", elem_id=element_id("tab-prompt")):
+        with gr.Tab("Prompt", elem_id=element_id("tab-prompt")) as prompt_tab:
             prompt = PromptTab(service, surroundings)
         with gr.Tab("Batch", elem_id=element_id("tab-batch")) as batch_tab:
             batch = BatchTab(service, surroundings, prompt)
@@ -36,6 +37,8 @@ def draw(service: Service, surroundings: Surroundings) -> Boxes:
     components.on(
         batch_tab.select, batch.name_models, [prompt.backbones, prompt.captioner], [batch.models]
     )
+    chosen = [prompt.options.known, prompt.options.vocabulary, prompt.options.categories]
+    components.on(prompt_tab.select, partial(asking.look_again, service), chosen, chosen)
     components.on(models_tab.select, models.show, [], [models.loaded, models.tables])
     components.on(lists_tab.select, lists.show, lists.asked, lists.shown)
     for tab, image in ((analyze_tab, analyze.image), (lists_tab, lists.image)):

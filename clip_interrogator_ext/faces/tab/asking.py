@@ -106,22 +106,22 @@ def generator_of(chosen: str) -> str:
 class Options:
     """The folded options: their components, in the order in which `values` come back.
 
-    `known` are the word lists that there were when they were drawn.
+    `known` are the word lists that can be chosen among.
     """
 
+    known: gr.State
     vocabulary: gr.Dropdown
     categories: gr.CheckboxGroup
     leave_out: gr.Textbox
     replacements: gr.Textbox
     numbers: dict[str, gr.Number | gr.Textbox]
     low_memory: gr.Checkbox
-    known: tuple[str, ...]
 
     @property
     def components(self) -> list[Any]:
         """The components, whose values `request` takes in this order."""
         return [
-            self.vocabulary, self.categories, self.leave_out, self.replacements,
+            self.known, self.vocabulary, self.categories, self.leave_out, self.replacements,
             *self.numbers.values(), self.low_memory,
         ]
 
@@ -149,7 +149,22 @@ def options_box(surroundings: Surroundings, service: Service) -> Options:
             value=bool(setting("low_memory")), label=low.label, info=low.help,
             elem_id=element_id("low-memory"),
         )
-    return Options(vocabulary, categories, leave_out, replacements, numbers, low_memory, known)
+    return Options(
+        gr.State(known), vocabulary, categories, leave_out, replacements, numbers, low_memory
+    )
+
+
+def look_again(
+    service: Service, known: Sequence[str], vocabulary: str | None, categories: Sequence[str]
+) -> list[Any]:
+    """Return updates of `known` and the boxes of sets and lists, to what there is by now."""
+    names, now = list(service.word_sets()), service.positive_categories()
+    sets = gr.update(choices=list(dict.fromkeys([*names, vocabulary or catalog.ALL_LISTS])))
+    if tuple(known) == now:
+        return [components.skip(), sets, components.skip()]
+    left_out = set(known) - set(categories)
+    chosen = [name for name in now if name not in left_out]
+    return [now, sets, gr.update(choices=list(now), value=chosen)]
 
 
 def _lists_boxes(
@@ -163,7 +178,7 @@ def _lists_boxes(
         label=SETTINGS["vocabulary"].label, info="The set of lists that phrases come from.",
         elem_id=element_id("vocabulary"),
     )
-    about = components.html("vocabulary-help", vocabulary_help(service, chosen))
+    about = components.html("vocabulary-help", vocabulary_help(service, chosen, look=False))
     categories = gr.CheckboxGroup(
         choices=list(known), value=list(known), label="Categories",
         visible=chosen == catalog.ALL_LISTS,
@@ -178,15 +193,17 @@ def _lists_boxes(
     return vocabulary, categories
 
 
-def vocabulary_help(service: Service, name: str) -> str:
-    """Return what a set of word lists is about, and which of its lists are not here."""
+def vocabulary_help(service: Service, name: str, *, look: bool = True) -> str:
+    """Return what a set of word lists is about, and which of its lists are not here.
+
+    Whether they are takes a moment to `look` up, which drawing the page has not.
+    """
     chosen = service.word_sets().get(name)
     if chosen is None:
         return elements.note(
             f"There is no set of word lists called {name} any more: choose another.", "warning"
         )
-    # That all lists are here needs no look at them, which takes a moment.
-    missing = () if name == catalog.ALL_LISTS else chosen.missing(service.categories())
+    missing = chosen.missing(service.categories()) if look else ()
     lacking = f"Not on this machine: {', '.join(missing)}. See the tab Word lists."
     return elements.note(chosen.about) + elements.note(lacking if missing else "", "warning")
 
@@ -225,13 +242,13 @@ class Request:
 
 
 def request(
-    known_categories: Sequence[str],
     mode: str,
     negative: bool,
     backbones: str | None,
     captioner: str,
     caption: str,
     subject: str,
+    known: Sequence[str],
     vocabulary: str | None,
     categories: Sequence[str],
     leave_out: str | None,
@@ -240,7 +257,7 @@ def request(
 ) -> Request:
     """Return what the components of the page ask for; raises BadOption.
 
-    `known_categories` are those that can be chosen among: all of them are no choice. `rest` is what
+    `known` are the categories that can be chosen among: all of them are no choice. `rest` is what
     `Options.components` hold after the words to replace.
     """
     given: dict[str, Any] = {
@@ -252,9 +269,7 @@ def request(
         "replacements": replacements or "",
     }
     # Of other sets the boxes of the lists are hidden, and hold what was chosen before.
-    narrowed = (
-        given["vocabulary"] == catalog.ALL_LISTS and set(categories) != set(known_categories)
-    )
+    narrowed = given["vocabulary"] == catalog.ALL_LISTS and set(categories) != set(known)
     mine = mode != "style" and caption.strip()
     options = interrogate_options(
         given.__getitem__,

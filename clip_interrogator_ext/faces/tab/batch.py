@@ -227,8 +227,7 @@ class BatchTab:
         # An empty box is None under Gradio 6.
         written = {name: text or "" for name, text in zip(self.written, rest, strict=False)}
         asked = asking.request(
-            self._prompt.options.known, mode, negative, backbones, captioner, "", "",
-            *rest[len(self.written):],
+            mode, negative, backbones, captioner, "", "", *rest[len(self.written):],
         )
         places: dict[str, Any] = {"input": UPLOADED}
         if source == FOLDER:

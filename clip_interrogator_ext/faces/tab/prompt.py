@@ -199,7 +199,7 @@ class PromptTab:
             if image is None:
                 yield self._only(message=_error("Put a picture into the box first."))
                 return
-            asked = asking.request(self.options.known, mode, negative, *rest)
+            asked = asking.request(mode, negative, *rest)
         except InterrogatorError as error:
             yield self._only(message=_error(str(error)))
             return

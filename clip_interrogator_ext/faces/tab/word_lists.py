@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 MOST_SHOWN = 500  # phrases
 MOST_EDITED = 1_000_000  # characters: with more, boxes of browsers become slow
 WINNERS = 25
+_MOST_TOLD = 3  # problems of a list
 _PHRASES = "Phrases of the list"
 _OURS, _YOURS = "ours", "yours"
 _HEADINGS = ("Name", "From", "Phrases", "Parts", "Vectors", "What it holds")
@@ -300,7 +301,8 @@ class WordListsTab:
             origin = source or (_YOURS if one.own else _OURS)
             rows.setdefault(source, []).append((
                 name, origin, f"{count:,}{top}", f"{len(one.parts):,}" if one.parts else "none",
-                _readiness(ready, name, count), one.about,
+                _readiness(ready, name, count),
+                self._service.without_paths(" ".join([one.about, *one.problems[:_MOST_TOLD]])),
             ))
             if one.parts and not source:
                 named = ", ".join(
@@ -414,7 +416,11 @@ class WordListsTab:
             return changes
         name = kept = ""
         if own and self._may_change:
-            name, kept = chosen, self._service.list_text(chosen)
+            try:
+                name, kept = chosen, self._service.list_text(chosen)
+            except InterrogatorError as error:  # what can be read of it is shown all the same
+                name = ""
+                changes["message"] = self._error(str(error))
         if len(kept) > MOST_EDITED:
             changes["message"] = elements.note(_too_long(chosen), "warning")
             name = kept = ""
@@ -455,9 +461,7 @@ class WordListsTab:
         return _joined(
             self._refreshed(backbones, value=wanted),
             {
-                "message": elements.note(said) + "".join(
-                    elements.note(self._service.without_paths(one), "warning") for one in unusable
-                ),
+                "message": elements.note(said) + self._warnings(unusable),
                 "held": Held(wanted, wanted, self._service.list_text(wanted)),
                 "phrases": self._view(wanted, search),
                 "copy": gr.update(visible=False),
@@ -540,9 +544,21 @@ class WordListsTab:
             return {"message": refused}
         return _joined(
             self._refreshed(backbones, value=taken[-1]),
-            {"message": elements.note(f"Imported: {', '.join(taken)}.") + refused},
+            {"message": elements.note(f"Imported: {', '.join(taken)}.") + self._problems(taken)
+             + refused},
             self._opened(taken[-1], search, text, held),
         )
+
+    def _problems(self, names: Sequence[str]) -> str:
+        """Return what is wrong with some of the lists, the first of it."""
+        categories = self._service.categories()
+        known = [categories[name] for name in names if name in categories]
+        return "".join(self._warnings(one.problems) for one in known)
+
+    def _warnings(self, problems: Sequence[str]) -> str:
+        more = len(problems) - _MOST_TOLD
+        told = [*problems[:_MOST_TOLD], *([f"... and {more:,} more."] if more > 0 else [])]
+        return elements.notes(map(self._service.without_paths, told), "warning")
 
     def _delete(
         self,
@@ -587,13 +603,13 @@ class WordListsTab:
         if self._served is None:
             self._served = tempfile.TemporaryDirectory(prefix="cliext-")
         one = self._service.categories().get(name)
-        table = one is not None and one.own and one.path is not None and one.path.suffix == ".csv"
+        suffix = one.path.suffix if one and one.own and one.path and one.path.is_file() else ".txt"
         safe = "".join(
             letter if letter.isalnum() or letter in " ._-" else "-" for letter in name
         )
         folder = Path(self._served.name, hashlib.sha256(text.encode()).hexdigest()[:32])
         folder.mkdir(exist_ok=True)
-        file = folder / ((safe.strip(" .")[:100] or "list") + (".csv" if table else ".txt"))
+        file = folder / ((safe.strip(" .")[:100] or "list") + suffix)
         file.write_text(text, encoding="utf-8", newline="")
         return file
 
