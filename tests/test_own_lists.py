@@ -115,7 +115,7 @@ def test_files_are_taken_over_as_they_are(service, folder, tmp_path, name, conte
         ("mine.exe", b"one", "must end in .txt"),
         ("mine.txt", b"", "holds no phrase"),
         ("mine.txt", b"\xff\xf8\n", "mine.txt, line 1: It is not UTF-8"),
-        ("mine.yaml", b"a: [", "line 1: The YAML can't be read"),
+        ("mine.yaml", b"a: [", "line 2: The YAML can't be read"),
         ("sets.yaml", b"a: [b]", "can't be called 'sets'"),
         ("..txt", b"x", "can't be called"),
     ],

@@ -93,7 +93,7 @@ def test_each_file_is_headed_and_tidy(path):
         assert second in ("# about: style", "# about: subject")
     found = read(path)
     assert found.about == first.partition(": ")[2]
-    assert not found.problems
+    assert not found.problems.told()
     assert bool(found.subjects) == (second == "# about: subject")
     for line in written(path):
         assert line == " ".join(line.split()), line

@@ -38,6 +38,7 @@ class Listed:
     about: str = ""
     count: int | None = None
     path: Path | None = None
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

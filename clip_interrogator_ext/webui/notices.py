@@ -25,6 +25,7 @@ PACKAGES = {
     "PIL": "Pillow",
     "numpy": "numpy",
     "tqdm": "tqdm",
+    "yaml": "PyYAML",
 }
 
 
