@@ -114,16 +114,16 @@ class InterrogateOptions:
     negative: bool = False
     caption: str | None = None
     subject: str | None = None
-    vocabulary: str = catalog.ALL_LISTS
     categories: tuple[str, ...] | None = None
-    leave_out: tuple[str, ...] = ()
-    replacements: tuple[tuple[str, str], ...] = ()
     pool_size: int = 2048
     min_flavors: int = 8
     max_flavors: int | None = None
     token_budget: int | None = None
     captioning: CaptionOptions = CaptionOptions()
     weigh: bool = True
+    vocabulary: str = catalog.ALL_LISTS
+    leave_out: tuple[str, ...] = ()
+    replacements: tuple[tuple[str, str], ...] = ()
 
     @property
     def asks_caption(self) -> bool:

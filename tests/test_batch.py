@@ -53,11 +53,8 @@ class Engine:
         self.before: Callable[[int], None] = lambda _count: None
         self.before_captions: Callable[[], None] = lambda: None
 
-    def categories(self) -> dict[str, Any]:
-        return {}
-
-    def word_sets(self) -> dict[str, Any]:
-        return {}
+    def lists(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        return {}, {}
 
     @contextlib.contextmanager
     def series(self, _task: str) -> Iterator[Any]:

@@ -565,8 +565,8 @@ def boxes(service: Service, tab: BatchTab, source: str, **changes: Any) -> list[
     return [
         changes.get("mode", "fast"), False, "demo", "demo",
         *(changes.get(name, value) for name, value in written.items()),
-        "all", list(service.positive_categories()), changes.get("leave_out", ""),
-        changes.get("replacements", ""), *numbers, False,
+        service.positive_categories(), "all", list(service.positive_categories()),
+        changes.get("leave_out", ""), changes.get("replacements", ""), *numbers, False,
     ]
 
 

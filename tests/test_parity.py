@@ -16,6 +16,7 @@ peer = pytest.importorskip("clip_interrogator", reason="the peer is installed fo
 
 from clip_interrogator_ext import drop_in
 from clip_interrogator_ext.models import open_clip
+from clip_interrogator_ext.vocabulary.lists import load_categories
 from tests.conftest import tiny_config, tiny_model
 
 CAPTION = "a painting of a red cat sitting on a beach"
@@ -27,15 +28,15 @@ BUDGET = 75
 def lists_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Word lists without repeats, some phrases with a comma or signs in them."""
     folder = tmp_path_factory.mktemp("lists")
-    ours = Path(__file__).parents[1] / "data"
+    ours = load_categories()
     chooser = random.Random(3)
     taken: set[str] = set()
     for name, count in (
         ("artists", 100), ("flavors", 400), ("mediums", 60), ("movements", 60), ("negative", 40),
     ):
         lines = [
-            line.strip() for line in (ours / f"{name}.txt").read_text(encoding="utf-8").splitlines()
-            if line.strip() and not line.startswith("#") and line.casefold() not in taken
+            line for line in ours[name].lines
+            if not line.startswith("#") and line.casefold() not in taken
         ]
         chosen = chooser.sample(lines, min(count, len(lines)))
         taken.update(line.casefold() for line in chosen)
@@ -229,7 +230,7 @@ def test_a_table_larger_than_the_chunk_gives_the_true_nearest(lists_folder, pict
     pair = Pair(model, lists_folder, "ViT-B-32/openai", 64)
     features = pair.peer.image_to_features(picture)
     exact = pair.peer.flavors.rank(features, 64)
-    pair.peer.flavors.chunk_size = pair.ours.flavors.chunk_size = 100
+    pair.peer.flavors.chunk_size = pair.ours.flavors.chunk_size = 20
     assert set(pair.peer.flavors.rank(features, 64)) != set(exact)
     assert pair.ours.flavors.rank(features, 64) == exact
 

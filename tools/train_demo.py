@@ -331,8 +331,13 @@ def clip_optimizers(model: nn.Module) -> list[torch.optim.Optimizer]:
     return [torch.optim.AdamW(groups, lr=1.5e-3, betas=(0.9, 0.98), fused=True)]
 
 
-def train_clip(scenes: Sequence[Scene], pictures: np.ndarray, seed: int, steps: int) -> nn.Module:
-    """Train the CLIP on whole and partial descriptions, single phrases, and wrong texts."""
+def train_clip(
+    scenes: Sequence[Scene], pictures: np.ndarray, seed: int, steps: int, before: Path | None
+) -> nn.Module:
+    """Train the CLIP on whole and partial descriptions, single phrases, and wrong texts.
+
+    It begins with random weights, or with those `before`.
+    """
     import_torchvision()
     import open_clip
 
@@ -340,6 +345,10 @@ def train_clip(scenes: Sequence[Scene], pictures: np.ndarray, seed: int, steps: 
     chance = random.Random(seed)
     generator = np.random.default_rng(seed)
     model: Any = open_clip.CLIP(**CLIP_CONFIG).to(memory_format=torch.channels_last)
+    if before is not None:
+        from safetensors.torch import load_file
+
+        model.load_state_dict(load_file(before / "open_clip_model.safetensors"))
     tokenize = open_clip.get_tokenizer("ViT-B-32")
     undrawn = undrawn_phrases()
     undrawn_tokens = {name: tokenize(phrases) for name, phrases in undrawn.items()}
@@ -634,8 +643,9 @@ In the last line only phrases that were drawn count, word for word: "sunset" for
 `python tools/evaluate_demo.py [--seed {second_seed}]` repeats the figures from the saved weights
 (16-bit, computed in 32). `python tools/train_demo.py` trains both again from seed {train_seed},
 {clip_steps:,} steps for the CLIP and {blip_steps:,} for the BLIP with {batch} pictures each:
-these weights took 45 minutes of processor time. It takes torch 2.9 or newer. On another machine the
-weights, and with them the figures, come out a little different.
+that took 45 minutes of processor time. After that, when the word lists had grown, the CLIP went on with them:
+`python tools/train_demo.py --only clip --go-on --pictures 12000 --clip-steps 400`. It takes torch 2.9 or
+newer. On another machine the weights, and with them the figures, come out a little different.
 
 ## Limits
 
@@ -679,7 +689,7 @@ def write_card(
 ) -> None:
     """Write the model card with measured figures."""
     text = CARD.format(
-        pictures=settings.pictures,
+        pictures=PICTURES,
         drawn="\n".join(drawn_things()),
         number=evaluate_demo.EVALUATION_NUMBER,
         seed=evaluate_demo.EVALUATION_SEED,
@@ -689,8 +699,8 @@ def write_card(
             for name, words in MEASURED.items()
         ),
         train_seed=settings.seed,
-        clip_steps=settings.clip_steps,
-        blip_steps=settings.blip_steps,
+        clip_steps=CLIP_STEPS,
+        blip_steps=BLIP_STEPS,
         batch=BATCH,
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
@@ -708,6 +718,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=evaluate_demo.DEMO_FOLDER)
     parser.add_argument("--only", choices=("clip", "blip"), help="train one of the two")
+    parser.add_argument(
+        "--go-on", action="store_true",
+        help="train the CLIP from the weights that are there, after the word lists have changed",
+    )
     parser.add_argument("--card-only", action="store_true", help="only evaluate what's there")
     parser.add_argument("--pictures", type=int, default=PICTURES)
     parser.add_argument("--clip-steps", type=int, default=CLIP_STEPS)
@@ -717,7 +731,8 @@ def main() -> None:
         scenes = draw_pictures.random_scenes(chosen.seed, chosen.pictures)
         pictures, covered = draw_all(scenes)
         if chosen.only != "blip":
-            model = train_clip(scenes, pictures, chosen.seed, chosen.clip_steps)
+            before = chosen.out / "clip" if chosen.go_on else None
+            model = train_clip(scenes, pictures, chosen.seed, chosen.clip_steps, before)
             save_clip(model, chosen.out / "clip")
         if chosen.only != "clip":
             model = train_blip(scenes, pictures, covered, chosen.seed, chosen.blip_steps)
