@@ -230,7 +230,7 @@ def test_a_table_larger_than_the_chunk_gives_the_true_nearest(lists_folder, pict
     pair = Pair(model, lists_folder, "ViT-B-32/openai", 64)
     features = pair.peer.image_to_features(picture)
     exact = pair.peer.flavors.rank(features, 64)
-    pair.peer.flavors.chunk_size = pair.ours.flavors.chunk_size = 20
+    pair.peer.flavors.chunk_size = pair.ours.flavors.chunk_size = 60
     assert set(pair.peer.flavors.rank(features, 64)) != set(exact)
     assert pair.ours.flavors.rank(features, 64) == exact
 
