@@ -232,10 +232,10 @@ def _kept_category(path: Path, name: str, program: str, *, own: bool) -> Categor
         category = Category(name, (), path, own=own, problems=(f"{error} The list is left out.",))
         if isinstance(error.__cause__, OSError):
             stamp = ()  # it may be readable the next time
-    problems = list(category.problems)
+    problems = category.problems
     if not category.lines and not problems:
-        problems = [f"{path} has no phrases: its category is empty."]
-    if kept is None or list(kept[1].problems) != list(category.problems) or not category.problems:
+        problems = (f"{path} has no phrases: its category is empty.",)
+    if not program:  # others' lists are not the user's to mend, and may never be asked for
         _warn(problems)
     _kept[path, name] = stamp, category
     return category
