@@ -55,8 +55,7 @@ def served(
     homes = {
         name: str(folder / "home")
         for name in (
-            "HOME", "HF_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "CLIP_INTERROGATOR_EXT_CACHE",
-            "CLIP_INTERROGATOR_EXT_DATA",
+            "HOME", "HF_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "CLIP_INTERROGATOR_EXT_DATA",
         )
     }
     log = folder / "server.log"

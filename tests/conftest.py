@@ -52,12 +52,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what tests compute out of the user's cache; what one has computed serves the others."""
+    os.environ["CLIP_INTERROGATOR_EXT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep what a test computes and writes out of the user's folders, and theirs out of it."""
-    folder = tmp_path_factory.mktemp("user")
-    monkeypatch.setenv("CLIP_INTERROGATOR_EXT_CACHE", str(folder / "cache"))
-    monkeypatch.setenv("CLIP_INTERROGATOR_EXT_DATA", str(folder / "data"))
+def _own_lists(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the user's word lists and a test's apart."""
+    monkeypatch.setenv("CLIP_INTERROGATOR_EXT_DATA", str(tmp_path_factory.mktemp("data")))
 
 
 def tiny_config(*, custom_text: bool = False, quick_gelu: bool = False, **text: object) -> dict:
