@@ -266,7 +266,8 @@ def test_the_negative_mode_answers_under_the_old_name(client, image):
     answer = client.post(
         "/interrogator/prompt", json={"image": image, "mode": "negative", **DEMO}
     ).json()
-    assert "blurry" in answer["prompt"]
+    assert answer["mode"] == "negative"
+    assert answer["prompt"] == ", ".join(part["phrase"] for part in answer["parts"]) != ""
     assert answer["negative"] is None
 
 
