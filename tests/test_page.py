@@ -157,7 +157,7 @@ def test_the_token_count_follows_what_is_written(user):
 def test_a_count_that_warns_moves_nothing(user):
     """Else a click on what stands below is lost, where the button moves away from under it."""
     tops = []
-    for words in (3, 80):
+    for words in (75, 76):  # as many lines, but one too many of the tokens
         text = " ".join(["a"] * words)
         user.write("prompt", text)
         counted(user, text)
@@ -267,7 +267,8 @@ def test_options_are_respected(user):
     user.write("max-flavors", "1")
     user.element("categories", "label").filter(has_text="mediums").locator("input").uncheck()
     user.generate()
-    assert phrases_of(user) == ["in the snow"]
+    assert len(phrases_of(user)) == 1
+    assert not set(phrases_of(user)) & {"pixel art", "a photo", "an oil painting"}
 
 
 def test_a_set_of_word_lists_chooses_the_lists(user):
@@ -277,7 +278,7 @@ def test_a_set_of_word_lists_chooses_the_lists(user):
     expect(user.element("categories")).to_be_visible()
     user.choose("vocabulary", "no artists")
     expect(user.element("categories")).to_be_hidden(timeout=PATIENCE)
-    expect(user.element("vocabulary-help")).to_contain_text(re.compile("artist", re.IGNORECASE))
+    expect(user.element("vocabulary-help")).to_contain_text("people's names")
     user.generate()
     labels = user.element("phrases", "label").all_inner_texts()
     assert labels

@@ -109,6 +109,19 @@ def on(
     return event(fn=plain, inputs=list(inputs), outputs=list(outputs), **arguments)
 
 
+def on_change(
+    box: Any, function: Callable[..., Any], inputs: Sequence[Any], outputs: Sequence[Any]
+) -> None:
+    """Have a box's changes call a function, and the last change for certain.
+
+    Gradio 3 drops a change that comes while the answer to another is on its way: there the function
+    is called once more after each answer.
+    """
+    first = on(box.change, function, inputs, outputs)
+    if not takes(box.change, "trigger_mode"):
+        on(first.then, function, inputs, outputs)
+
+
 def _as_shown(inputs: Sequence[Any]) -> str | None:
     """Return JavaScript that takes from boxes with lists what they show.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -179,12 +179,12 @@ class PromptTab:
         for box, count in (
             (self.prompt, self.prompt_count), (self.negative, self.negative_count)
         ):
-            _on_change(box, self._count, [box], [count])
-        _on_change(
+            components.on_change(box, self._count, [box], [count])
+        components.on_change(
             self.phrases, self._toggle, [self.prompt, self.phrases, self.memory, self.parts],
             [self.prompt, self.memory, self.score],
         )
-        _on_change(
+        components.on_change(
             self.negative_phrases, self._toggle_negative,
             [self.negative, self.negative_phrases, self.negative_memory, self.negative_parts],
             [self.negative, self.negative_memory],
@@ -351,19 +351,6 @@ class PromptTab:
             ("", gr.update(interactive=False)) if followed
             else (components.skip(), components.skip())
         )
-
-
-def _on_change(
-    box: Any, function: Callable[..., Any], inputs: Sequence[Any], outputs: Sequence[Any]
-) -> None:
-    """Have a box's changes call a function, and the last change for certain.
-
-    Gradio 3 drops a change that comes while the answer to another is on its way: there the function
-    is called once more after each answer.
-    """
-    first = components.on(box.change, function, inputs, outputs)
-    if not components.takes(box.change, "trigger_mode"):
-        components.on(first.then, function, inputs, outputs)
 
 
 @dataclass(frozen=True)

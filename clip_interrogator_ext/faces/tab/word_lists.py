@@ -175,7 +175,11 @@ class WordListsTab:
         self.shown = [self.boxes[name] for name in (*_REFRESHED, "phrases")]
         for event in (self.refresh.click, self.backbones.input):
             components.on(event, self.show, self.asked, self.shown)
-        self._on(self.search.change, self._search, seen, ("message", "phrases"))
+        found = ("message", "phrases")
+        components.on_change(
+            self.search, partial(self.tried, found, self._search), seen,
+            [self.boxes[name] for name in found],
+        )
         # While the box takes over what it was given, it still shows what stood there before.
         self._on(self.chosen.change, self._choose, [*seen, *edited], js=_as_given(4))
         self._on(self.copy.click, self._copy, [self.chosen, *edited])
