@@ -259,6 +259,8 @@ class WordListsTab:
 
         def work() -> dict[str, Any]:
             refreshed = self._refreshed(backbones)
+            if not (chosen or "").strip():  # one may have been chosen while the lists were read
+                return refreshed
             try:
                 phrases = self._view((chosen or "").strip(), search)
             except InterrogatorError:
