@@ -182,7 +182,8 @@ def modes(pictures: int, folder: Path) -> Iterator[tuple[str, Curve]]:
         asked[f"best {pool}"] = InterrogateOptions(mode="best", pool_size=pool)
     took = dict.fromkeys(asked, 0.0)
     reached = dict.fromkeys(asked, 0.0)
-    for scene, vocabulary in turbo.cases(pictures, None, folder / "modes"):
+    few = {} if pictures > 1 else {"most": turbo.FEW}
+    for scene, vocabulary in turbo.cases(pictures, None, folder / "modes", **few):
         for name, options in asked.items():
             seen = replace(scene, caption="") if options.mode == "style" else scene
             seconds, draft = turbo.timed(seen, vocabulary, options)

@@ -31,7 +31,8 @@ def turbo_rows(folder: Path, *, small: bool) -> Iterator[rows.Row]:
     if not small:
         asked["random networks, ViT-B-32"] = (4, "ViT-B-32")  # more than a minute each
     for name, (number, architecture) in asked.items():
-        pairs = turbo.measure_all(1 if small else number, architecture, folder)
+        few = {"number": 1, "most": turbo.FEW} if small else {"number": number}
+        pairs = turbo.measure_all(architecture=architecture, folder=folder, **few)
         gains = [sum(one.gain for one in side) / len(pairs) for side in zip(*pairs, strict=True)]
         yield rows.Row(
             f"turbo beside our best: gain, {len(pairs)} {name}", "cosine", *gains, 0.98, True,

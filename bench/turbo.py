@@ -30,6 +30,8 @@ from clip_interrogator_ext.vocabulary.lists import load_categories, positive_nam
 from clip_interrogator_ext.vocabulary.tables import PhraseStore, Table, merge
 
 EVALUATION_SEED = 20_000
+_MOST = 100_000  # phrases of a list
+FEW = 500  # likewise, to see that it runs
 
 
 class Counting:
@@ -83,10 +85,12 @@ def measure(scene: Scene, vocabulary: Vocabulary, mode: str) -> Found:
     return Found(after - before, texts, seconds)
 
 
-def measure_all(number: int, architecture: str | None, folder: Path) -> list[tuple[Found, Found]]:
+def measure_all(
+    number: int, architecture: str | None, folder: Path, most: int = _MOST
+) -> list[tuple[Found, Found]]:
     """Ask `turbo` and `best` about so many pictures, and print a line for each."""
     pairs = []
-    for scene, vocabulary in cases(number, architecture, folder):
+    for scene, vocabulary in cases(number, architecture, folder, most):
         turbo, best = (measure(scene, vocabulary, mode) for mode in ("turbo", "best"))
         pairs.append((turbo, best))
         say(
@@ -115,15 +119,18 @@ def vocabulary_of(encoder: Any, store: PhraseStore, most: int) -> Vocabulary:
 
 
 def cases(
-    number: int, architecture: str | None, folder: Path
+    number: int, architecture: str | None, folder: Path, most: int = _MOST
 ) -> Iterator[tuple[Scene, Vocabulary]]:
-    """Give scenes with their vocabularies: of the demo backbone, or of random ones."""
+    """Give scenes with their vocabularies: of the demo backbone, or of random ones.
+
+    Lists have at most so many phrases, with random backbones 2,000.
+    """
     store = PhraseStore(folder)
     encoder = vocabulary = None
     for seed, drawn in enumerate(draw_pictures.random_scenes(EVALUATION_SEED, number)):
         if encoder is None or architecture:
             encoder = Counting(backbone(architecture, seed))
-            vocabulary = vocabulary_of(encoder, store, 2000 if architecture else 100_000)
+            vocabulary = vocabulary_of(encoder, store, min(most, 2000) if architecture else most)
             # Each is tokenized once, and kept.
             encoder.count_tokens(vocabulary.stages[0].table.phrases)
         picture = draw_pictures.draw(drawn, draw_pictures.SAMPLE_SIZE)

@@ -97,6 +97,7 @@ class Interrogator:
         self._tables: dict[str, Table] = {}
         self._vocabularies: dict[tuple[object, ...], Vocabulary] = {}
         self._rules: dict[tuple[object, ...], WordRules] = {}
+        self._used_lists: set[str] = set()  # those that tables, vocabularies and rules come from
         self._at_once = models.chunk_size  # pictures in one forward pass
         with memory_errors():
             self.encoders: tuple[OpenClip, ...] = tuple(
@@ -119,10 +120,10 @@ class Interrogator:
     def use(self, categories: Mapping[str, Category], sets: Mapping[str, WordSet]) -> None:
         """Take these word lists and sets from now on; vectors of lists that are the same stay."""
         changed = {
-            name for name in {*self._categories, *categories}
-            if self._categories.get(name) is not categories.get(name)
+            name for name in self._used_lists
+            if categories.get(name) is not self._categories.get(name)
         }
-        if changed or sets != self._sets:
+        if changed or sets != self._sets or list(categories) != list(self._categories):
             self._vocabularies.clear()
             self._rules.clear()
         for name in changed:
@@ -360,7 +361,7 @@ class Interrogator:
             for name in chosen.without:
                 whole, _, part = name.partition("/")
                 is_people = role_of(name) == "artists"
-                (names if is_people else lines).update(self._categories[whole].lines_of(part))
+                (names if is_people else lines).update(self._category(whole).lines_of(part))
             self._rules.clear()
             self._rules[key] = WordRules(
                 options.leave_out + chosen.leave_out, options.replacements, frozenset(lines),
@@ -370,14 +371,19 @@ class Interrogator:
 
     def _ordinary_words(self) -> frozenset[str]:
         """Return the words that our lists say of other things than people."""
-        ours = [
-            one for name, one in self._categories.items()
-            if name in catalog.CATEGORIES and name != "artists" and not one.own
+        others = [
+            self._category(name) for name in catalog.CATEGORIES
+            if name in self._categories and name != "artists"
         ]
         return frozenset(
-            word for category in ours for line in category.lines for word in line.split()
-            if word.islower()
+            word for category in others if not category.own for line in category.lines
+            for word in line.split() if word.islower()
         )
+
+    def _category(self, name: str) -> Category:
+        """Return a list that is used from now on."""
+        self._used_lists.add(name)
+        return self._categories[name]
 
     def _vocabulary(self, options: InterrogateOptions, tick: Tick) -> Vocabulary:
         """Return the tables that a mode needs; the latest that were made are kept."""
@@ -433,7 +439,7 @@ class Interrogator:
     ) -> Table:
         """Return the table of a choice, in the words that the rules allow."""
         name, _, part = choice.list.partition("/")
-        category, table = self._categories[name], self._table(name, tick)
+        category, table = self._category(name), self._table(name, tick)
         if part:
             table = table.where(category.parts[part].__contains__)
         if style:  # says how a picture looks, and not what it shows
@@ -451,7 +457,7 @@ class Interrogator:
 
     def _table(self, name: str, tick: Tick) -> Table:
         if name not in self._tables:
-            phrases = self._categories[name].phrases
+            phrases = self._category(name).phrases
             self._tables[name] = self._encoded(self._store, name, phrases, tick)
         return self._tables[name]
 

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from clip_interrogator_ext.vocabulary.own import OwnLists
     from clip_interrogator_ext.vocabulary.sets import WordSet
 
-    Lists = tuple[dict[str, Category], dict[str, WordSet]]
+    Lists = tuple[Mapping[str, Category], dict[str, WordSet]]
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
@@ -168,8 +168,8 @@ class Service:
         """Return the folder of the user's own word lists, which may not be there yet."""
         return self._lists_dir or self.host.lists_dir
 
-    def categories(self) -> dict[str, Category]:
-        """Return all word lists by name, those that other programs keep too."""
+    def categories(self) -> Mapping[str, Category]:
+        """Return all word lists by name, also other programs'; each is read when asked for."""
         from clip_interrogator_ext.vocabulary.lists import load_categories
 
         return load_categories(self._own_folder(), self._other_lists())

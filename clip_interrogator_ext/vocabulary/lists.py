@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -80,26 +80,51 @@ def bundled_folder() -> Path:
     return beside if (beside / "artists.csv").is_file() else package / "data"
 
 
+class Lists(Mapping[str, Category]):
+    """Word lists by name, each of which is read when it is first asked for.
+
+    From then on it stays as it is; a list is read anew by whoever loads the lists again, if its
+    files have changed.
+    """
+
+    def __init__(self, places: Mapping[str, tuple[Path, str, bool]]) -> None:
+        """Take each list's place, the program that keeps it, and whether it is the user's own."""
+        self._places = dict(places)
+        self._read: dict[str, Category] = {}
+
+    def __getitem__(self, name: str) -> Category:
+        if name not in self._read:
+            path, program, own = self._places[name]
+            self._read[name] = _kept_category(path, name, program, own=own)
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
 def load_categories(
     own: Path | None = None, others: Mapping[str, Path] | None = None
-) -> dict[str, Category]:
+) -> Lists:
     """Return all categories by name: the bundled ones, the user's, and other programs'.
 
     A list of the user's replaces the category of its name, or adds one. `others` has the folders
     of other programs' lists, by what stands in their names before a colon. What can't be read is
-    reported and left out. Lists are read once, and again when their files have changed. Raises
-    BadWordList where the user's folder is no folder; one that is not there holds no list.
+    reported and left out. Raises BadWordList where the user's folder is no folder; one that is not
+    there holds no list.
     """
-    categories = _read_lists(bundled_folder())
-    if not categories:
+    places = _places(bundled_folder())
+    if not places:
         raise BadWordList(f"The bundled word lists are missing from {bundled_folder()}. Reinstall.")
     if own is not None:
         if own.exists() and not own.is_dir():
             raise BadWordList(f"{own} is not a folder. Name a folder of word lists.")
-        categories.update(_read_lists(own, own=True))
+        places.update(_places(own, own=True))
     for program, folder in (others or {}).items():
-        categories.update(_read_lists(folder, program))
-    return categories
+        places.update(_places(folder, program))
+    return Lists(places)
 
 
 def positive_names(categories: Mapping[str, object]) -> tuple[str, ...]:
@@ -210,14 +235,18 @@ def stamp_of(files: Iterable[Path]) -> Stamp:
     )
 
 
-def _read_lists(folder: Path, program: str = "", *, own: bool = False) -> dict[str, Category]:
-    """Return the lists of a folder by their full names."""
+def _places(
+    folder: Path, program: str = "", *, own: bool = False
+) -> dict[str, tuple[Path, str, bool]]:
+    """Return where the lists of a folder are, by their full names; report what is no list."""
     found, problems = _list_files(folder)
     if _told.get(folder, []) != problems:
         _told[folder] = problems
         _warn(problems)
-    full = {f"{program}:{name}" if program else name: path for name, path in found.items()}
-    return {name: _kept_category(path, name, program, own=own) for name, path in full.items()}
+    return {
+        f"{program}:{name}" if program else name: (path, program, own)
+        for name, path in found.items()
+    }
 
 
 def _kept_category(path: Path, name: str, program: str, *, own: bool) -> Category:

@@ -85,7 +85,7 @@ def load_sets(
             catalog.ALL_LISTS, "Our lists and your own; not those of other programs.", positive
         )
     }
-    theirs = {name: one for name, one in lists.items() if name.startswith(f"{_INTERROGATE}:")}
+    theirs = {name: lists[name] for name in lists if name.startswith(f"{_INTERROGATE}:")}
     if theirs:
         sets[_INTERROGATE] = WordSet(
             _INTERROGATE, "The lists of AUTOMATIC1111's folder interrogate, with its numbers.",
