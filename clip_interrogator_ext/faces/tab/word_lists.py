@@ -176,10 +176,11 @@ class WordListsTab:
         for event in (self.refresh.click, self.backbones.input):
             components.on(event, self.show, self.asked, self.shown)
         found = ("message", "phrases")
-        components.on_change(
-            self.search, partial(self.tried, found, self._search), seen,
-            [self.boxes[name] for name in found],
-        )
+        searched = partial(self.tried, found, self._search)
+        outputs = [self.boxes[name] for name in found]
+        # While somebody types, answers may come out of order: so the last one is looked up again.
+        event = components.on(self.search.change, searched, seen, outputs)
+        components.on(event.then, searched, seen, outputs)
         # While the box takes over what it was given, it still shows what stood there before.
         self._on(self.chosen.change, self._choose, [*seen, *edited], js=_as_given(4))
         self._on(self.copy.click, self._copy, [self.chosen, *edited])
