@@ -182,6 +182,22 @@ def test_a_click_takes_exactly_one_phrase_out_and_another_puts_it_back(user):
     )
 
 
+def test_clicks_that_come_quickly_all_count(user):
+    """Though some come while the answer to another is on its way; the token count follows too."""
+    user.upload(CASTLE)
+    user.generate()
+    found = user.value("prompt")
+    quick = [place for place, text in enumerate(phrases_of(user)) if "(" not in text][:3]
+    texts = [phrases_of(user)[place] for place in quick]
+    for place in quick:
+        user.element("phrases", "label").nth(place).locator("input").click()
+    for text in texts:
+        assert f", {text}" in found
+        found = found.replace(f", {text}", "", 1)
+    expect(user.box("prompt")).to_have_value(found, timeout=PATIENCE)
+    counted(user, found)
+
+
 def test_brackets_of_phrases_are_escaped_in_our_boxes(user):
     """The WebUIs would read plain brackets as weights."""
     user.upload(CASTLE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -181,13 +181,16 @@ class PromptTab:
         for box, count in (
             (self.prompt, self.prompt_count), (self.negative, self.negative_count)
         ):
-            on(box.change, self._count, [box], [count])
-        on(self.phrases.change, self._toggle,
-           [self.prompt, self.phrases, self.memory, self.parts],
-           [self.prompt, self.memory, self.score])
-        on(self.negative_phrases.change, self._toggle_negative,
-           [self.negative, self.negative_phrases, self.negative_memory, self.negative_parts],
-           [self.negative, self.negative_memory])
+            _on_change(box, self._count, [box], [count])
+        _on_change(
+            self.phrases, self._toggle, [self.prompt, self.phrases, self.memory, self.parts],
+            [self.prompt, self.memory, self.score],
+        )
+        _on_change(
+            self.negative_phrases, self._toggle_negative,
+            [self.negative, self.negative_phrases, self.negative_memory, self.negative_parts],
+            [self.negative, self.negative_memory],
+        )
 
     # What happens
 
@@ -330,16 +333,17 @@ class PromptTab:
 
     def _toggle(
         self, text: str, kept: list[str], memory: Memory, found: list[str]
-    ) -> tuple[str, Memory, Any]:
-        changed = memory.kept != tuple(kept)
+    ) -> tuple[Any, Memory, Any]:
+        if memory.kept == tuple(kept):
+            return components.skip(), memory, components.skip()
         memory = _toggled(text, kept, memory, found)
-        return memory.made, memory, gr.update(visible=True) if changed else components.skip()
+        return memory.made, memory, gr.update(visible=True)
 
     def _toggle_negative(
         self, text: str, kept: list[str], memory: Memory, found: list[str]
-    ) -> tuple[str, Memory]:
-        memory = _toggled(text, kept, memory, found)
-        return memory.made, memory
+    ) -> tuple[Any, Memory]:
+        made, memory, _ = self._toggle(text, kept, memory, found)
+        return made, memory
 
     def _follow(self) -> Iterator[tuple[Any, Any]]:
         """Show a run that goes on from before the page was loaded, and let it be stopped."""
@@ -351,6 +355,19 @@ class PromptTab:
             ("", gr.update(interactive=False)) if followed
             else (components.skip(), components.skip())
         )
+
+
+def _on_change(
+    box: Any, function: Callable[..., Any], inputs: Sequence[Any], outputs: Sequence[Any]
+) -> None:
+    """Have a box's changes call a function, and the last change for certain.
+
+    Gradio 3 drops a change that comes while the answer to another is on its way: there the function
+    is called once more after each answer.
+    """
+    first = components.on(box.change, function, inputs, outputs)
+    if not components.takes(box.change, "trigger_mode"):
+        components.on(first.then, function, inputs, outputs)
 
 
 @dataclass(frozen=True)
