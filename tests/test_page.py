@@ -15,6 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import BrowserContext, Request, Route, expect
 
+from clip_interrogator_ext.models.open_clip import count_clip_tokens
 from tests import browser
 from tests.browser import CASTLE, PATIENCE, Driver
 
@@ -179,6 +180,14 @@ def test_a_click_takes_exactly_one_phrase_out_and_another_puts_it_back(user):
     user.element("score").click()
     expect(user.element("similarity")).to_contain_text(
         re.compile(r"Similarity of picture and prompt: -?0\.\d{3}"), timeout=PATIENCE
+    )
+
+
+def counted(user: Driver, text: str) -> None:
+    """Wait until the tokens of a text are shown."""
+    tokens, limit = count_clip_tokens(text)
+    expect(user.element("prompt-count")).to_contain_text(
+        f"{tokens}/{limit} tokens", timeout=PATIENCE
     )
 
 
