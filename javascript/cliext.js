@@ -48,12 +48,21 @@ document.addEventListener("keydown", (event) => {
     }
 }, true);
 
+// Presses a hidden button, but not while files are being uploaded: Gradio 3 forgets an upload when
+// another answer comes meanwhile.
+function cliext_press(name) {
+    const files = ["batch-files", "lists-files"].map(cliext_element);
+    if (!files.some((box) => box?.querySelector(".generating"))) {
+        cliext_element(name)?.click();
+    }
+}
+
 // Presses a hidden button whenever another one comes into view: the target generator follows the
 // loaded checkpoint, and batches are shown that were started before the page was loaded.
 function cliext_press_when_seen(button, pressed) {
     const seen = new IntersectionObserver((entries) => {
         if (entries.some((entry) => entry.isIntersecting)) {
-            cliext_element(pressed)?.click();
+            cliext_press(pressed);
         }
     });
     const waiting = window.setInterval(() => {
@@ -74,6 +83,6 @@ window.setInterval(() => {
     const batch = document.querySelector("#cliext-batch-status [data-going-on]");
     if (cliext_is_shown(batch) && Date.now() - Number(batch.dataset.asked || 0) > 3000) {
         batch.dataset.asked = Date.now();
-        cliext_element("batch-look")?.click();
+        cliext_press("batch-look");
     }
 }, 1000);

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import gradio
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -111,15 +112,41 @@ class Driver:
         return self
 
     def tab(self, name: str) -> None:
-        """Choose a tab."""
+        """Choose a tab; Gradio 6 folds into a list those for which a narrow page has no room."""
         # Gradio 3 gives the buttons neither id nor role.
-        buttons = self.element("tabs").locator("[role=tab], :scope > .tab-nav > button")
-        buttons.filter(has_text=name).first.click()
+        tabs = self.element("tabs")
+        buttons = tabs.locator("[role=tab], :scope > .tab-nav > button").filter(has_text=name)
+        folded = tabs.locator(":scope > .tab-wrapper .overflow-dropdown button")
+        expect(buttons.or_(folded.filter(has_text=name)).first).to_be_attached(timeout=PATIENCE)
+        if buttons.count():
+            buttons.first.click()
+        else:
+            tabs.locator(":scope > .tab-wrapper .overflow-menu > button").click()
+            folded.filter(has_text=name).click()
 
     def upload(self, picture: Path, name: str = "image") -> None:
         """Put a picture into its box."""
         self.element(name, "input[type=file]").first.set_input_files(picture)
         expect(self.element(name, "img").first).to_be_visible(timeout=PATIENCE)
+
+    def upload_files(self, files: Sequence[Path], name: str) -> None:
+        """Put files into a box for several, and wait until they are there.
+
+        Gradio 3 forgets an upload when another answer comes meanwhile: then they are put there again,
+        as a user would.
+        """
+        there = self.element(name, "a[href*='file=']")
+        box = self.element(name, "input[type=file]")
+        tries = 3 if gradio.__version__.startswith("3.") else 1
+        for left in reversed(range(tries)):
+            box.set_input_files(files)
+            try:
+                expect(there).to_have_count(len(files), timeout=PATIENCE / tries)
+                return
+            except AssertionError:
+                if not left:
+                    raise
+                self.element(name, "button").first.click()  # empties the box
 
     def box(self, name: str) -> Locator:
         """Return what is written in."""

@@ -189,7 +189,7 @@ def _lists_boxes(
         name = name or catalog.ALL_LISTS
         return vocabulary_help(service, name), gr.update(visible=name == catalog.ALL_LISTS)
 
-    components.on(vocabulary.change, choose, [vocabulary], [about, categories])
+    components.on_change(vocabulary, choose, [vocabulary], [about, categories])
     return vocabulary, categories
 
 

@@ -174,7 +174,7 @@ class BatchTab:
         on(self.look.click, self._look, remembered, seen, js=_KEPT, queue=False)
         for button, states in ((self.stop, ("running",)), (self.empty, ("waiting",))):
             on(button.click, partial(self._stop, states), remembered, seen, js=_KEPT, queue=False)
-        on(self.mode.change, asking.mode_help, [self.mode], [self.mode_help])
+        components.on_change(self.mode, asking.mode_help, [self.mode], [self.mode_help])
         on(self.source.change, self._choose_source, [self.source],
            [self.of_folder, self.of_upload, self.places])
 

@@ -167,15 +167,19 @@ class PromptTab:
         on(self.image.change, self._look_inside, [self.image], [self.embedded, self.parameters])
         on(self.use.click, phrases.split_parameters, [self.parameters],
            [self.prompt, self.negative])
-        on(self.mode.change, self._show_mode, [self.mode],
-           [self.mode_help, self.subject, self.caption, self.captioner, self.with_negative])
+        components.on_change(
+            self.mode, self._show_mode, [self.mode],
+            [self.mode_help, self.subject, self.caption, self.captioner, self.with_negative],
+        )
         on(self.generator.input, self._choose_backbones, [self.generator, self.backbones],
            [self.backbones, self.fit])
         on(self.from_checkpoint.click, self._preset, [self.kind],
            [self.kind, self.generator, self.backbones, self.fit])
         if streams:
             on(self.from_checkpoint.click, self._follow, [], [self.progress, self.stop])
-        on(self.backbones.change, asking.fit_note, [self.generator, self.backbones], [self.fit])
+        components.on_change(
+            self.backbones, asking.fit_note, [self.generator, self.backbones], [self.fit]
+        )
         for box, count in (
             (self.prompt, self.prompt_count), (self.negative, self.negative_count)
         ):
