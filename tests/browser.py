@@ -132,8 +132,8 @@ class Driver:
     def upload_files(self, files: Sequence[Path], name: str) -> None:
         """Put files into a box for several, and wait until they are there.
 
-        Gradio 3 forgets an upload when another answer comes meanwhile: then they are put there again,
-        as a user would.
+        Gradio 3 forgets an upload when another answer comes meanwhile: then they are put there
+        again, as a user would.
         """
         there = self.element(name, "a[href*='file=']")
         box = self.element(name, "input[type=file]")
