@@ -13,7 +13,7 @@ from clip_interrogator_ext.images import open_image
 from clip_interrogator_ext.models.base import no_tick
 from clip_interrogator_ext.search.modes import MODES, Scene, Vocabulary
 from clip_interrogator_ext.search.scorer import Scorer
-from clip_interrogator_ext.search.turbo import turbo_chain
+from clip_interrogator_ext.search.turbo import _exchange, _Grower, _regress, _spread, turbo_chain
 from clip_interrogator_ext.vocabulary.tables import Table
 from tests.test_demo import PICTURES
 from tests.word_encoder import WordEncoder
@@ -150,11 +150,39 @@ def test_the_same_picture_gives_the_same_prompt(answers):
     assert answers["turbo"] == answers["again"]
 
 
-def test_regression_needs_no_more_phrases_than_dimensions():
-    """What lies on a plane is told from a few points of it."""
-    from clip_interrogator_ext.search.turbo import _regress
+def test_the_phrase_that_is_missed_least_gives_way_to_a_better_one(encoder):
+    """Or to none, where none is better."""
+    scorer = Scorer((encoder,), (encoder.image(cat=2, red=1.8, beach=1.2),))
 
+    def exchanged(*pool: str) -> tuple[tuple[str, ...], float]:
+        return _exchange(scorer, _Grower(scorer, table(encoder, *pool), 75), "cat", ("oil", "red"))
+
+    for pool, phrases in ((("noir", "beach"), ("red", "beach")), (("noir",), ("red",))):
+        score = float(scorer.texts([", ".join(("cat", *phrases))])[0])
+        assert exchanged(*pool) == (phrases, pytest.approx(score))
+
+
+def test_regression_needs_no_more_phrases_than_dimensions():
+    """What lies on a plane is told from a few points of it, whatever the scores' mean."""
     torch.manual_seed(0)
     features = torch.randn(40, 3) * 30
     scores = features @ torch.tensor([0.2, -0.1, 0.05]) + 1
-    assert torch.allclose(_regress(features[:8], scores[:8], features), scores, atol=1e-2)
+    weights = _regress(features[:8], scores[:8], torch.zeros(3))
+    assert torch.allclose(weights, torch.tensor([0.2, -0.1, 0.05]), atol=1e-3)
+
+
+def test_regression_keeps_what_was_known_where_nothing_new_is_said():
+    """One score tells no direction apart."""
+    known = torch.tensor([0.2, -0.1, 0.05])
+    assert torch.equal(_regress(torch.randn(1, 3), torch.tensor([0.7]), known), known)
+
+
+def test_a_sample_has_other_places_each_time():
+    """No place twice, the first always, all of the pool sooner or later."""
+    seen = set()
+    for turn in range(60):
+        places = _spread(200, 10, turn)
+        assert len(set(places)) == 10
+        assert set(range(5)) <= set(places) <= set(range(200))
+        seen.update(places)
+    assert len(seen) == 200
