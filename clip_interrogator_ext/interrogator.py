@@ -36,6 +36,7 @@ from clip_interrogator_ext.search.scorer import Scorer
 from clip_interrogator_ext.vocabulary.lists import (
     Category,
     check_known,
+    load_categories,
     positive_names,
     role_of,
 )
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
+_PHRASES_A_TICK = 200
 _KEPT_VOCABULARIES = 2  # one for the prompt, one for its negative: each is a copy of its tables
 
 
@@ -264,7 +266,7 @@ class Interrogator:
         """
         started = time.perf_counter()
         names = positive_names(self._categories) if categories is None else categories
-        check_known(set(names) - {catalog.NEGATIVE_CATEGORY}, self._categories)
+        check_known(names, self._categories, negative=True)
         scorer = self.look(image, InterrogateOptions(mode="style"), tick).scorer
         answer = {}
         for choice in map(Choice, names):
@@ -361,7 +363,11 @@ class Interrogator:
             for name in chosen.without:
                 whole, _, part = name.partition("/")
                 is_people = role_of(name) == "artists"
-                (names if is_people else lines).update(self._category(whole).lines_of(part))
+                said = names if is_people else lines
+                said.update(self._category(whole).lines_of(part))
+                ours = load_categories().get(whole) if self._category(whole).own else None
+                if is_people and ours is not None and (not part or part in ours.parts):
+                    said.update(ours.lines_of(part))  # a list of one's own lets nobody in
             self._rules.clear()
             self._rules[key] = WordRules(
                 options.leave_out + chosen.leave_out, options.replacements, frozenset(lines),
@@ -446,7 +452,11 @@ class Interrogator:
             table = table.where(lambda phrase: phrase not in category.subjects)
         if not rules:
             return table
-        worded = {phrase: rules.phrase(phrase) for phrase in table.phrases}
+        worded = {}
+        for done, phrase in enumerate(table.phrases):
+            if done % _PHRASES_A_TICK == 0:
+                tick(f"Wording {name}", done, len(table.phrases))
+            worded[phrase] = rules.phrase(phrase)
         changed = [worded[phrase] for phrase in table.phrases if worded[phrase] not in ("", phrase)]
         table = table.where(lambda phrase: worded[phrase] == phrase)
         if changed:

@@ -11,6 +11,10 @@ from clip_interrogator_ext import catalog
 from clip_interrogator_ext.errors import BadOption
 from clip_interrogator_ext.settings import SETTINGS
 
+_MOST_LEFT_OUT = 1000
+_MOST_REPLACED = 200
+_LONGEST_WORDS = 200  # characters of one of either
+
 
 def _check(options: Any, keys: dict[str, str]) -> None:
     """Check the fields of `options` against the settings that describe them.
@@ -189,6 +193,15 @@ def _check_words(leave_out: Any, replacements: Any) -> None:
         )
     read_leave_out(leave_out)
     read_replacements(replacements)
+    both = [text for pair in replacements for text in pair]
+    for field, given, most, texts in (
+        ("leave_out", leave_out, _MOST_LEFT_OUT, leave_out),
+        ("replacements", replacements, _MOST_REPLACED, both),
+    ):
+        if len(given) > most:
+            raise BadOption(field, f"Name at most {most:,} {field}, not {len(given):,}.")
+        if any(len(text) > _LONGEST_WORDS for text in texts):
+            raise BadOption(field, f"The {field} have at most {_LONGEST_WORDS} characters each.")
     if not all(any(map(str.isalnum, words)) for words in leave_out):
         raise BadOption("leave_out", "Say which words are to be left out.")
     if not all(old.strip() for old, _ in replacements):

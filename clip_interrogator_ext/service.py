@@ -297,9 +297,16 @@ class Service:
         Returns how many phrases of each were encoded now. Raises BadOption.
         """
         names = categories or [name for name in self.categories() if ":" not in name]
+        self._check_lists(names)
         return self._run(
             "prepare", task, models, lambda engine, tick: engine.prepare(names, tick)
         )
+
+    def _check_lists(self, names: Sequence[str] | None) -> None:
+        """Raise BadOption for a list that is not there, before networks are loaded for it."""
+        from clip_interrogator_ext.vocabulary.lists import check_known
+
+        check_known(names, self.categories(), negative=True)
 
     def known_backbones(self) -> list[str]:
         """Return every architecture/pretrained pair that open_clip has weights for."""
@@ -447,6 +454,7 @@ class Service:
         `categories` names word lists or parts of them, in place of those that are in use.
         """
         upright = as_picture(image)
+        self._check_lists(categories)
         return self._run(
             "analyze", task, models,
             lambda engine, tick: engine.analyze(upright, top, tick, categories),

@@ -30,6 +30,9 @@ _PARTICLES = frozenset({
     "al", "da", "de", "del", "della", "der", "di", "dos", "du", "el", "la", "le", "ter", "van",
     "von",
 })
+_SUFFIXES = frozenset({
+    ("the", "elder"), ("the", "younger"), ("jr",), ("sr",), ("ii",), ("iii",), ("iv",),
+})
 # What is left hanging where the words behind it, or before it, are taken out.
 _HANGING = r"an?|and|at|by|for|from|in|of|on|the|to|with"
 _HANGING_END = re.compile(rf"(?:(?:^| )(?:{_HANGING}))+$", re.IGNORECASE)
@@ -75,10 +78,17 @@ class WordRules:
         return text
 
     def _replaced(self, text: str) -> str:
-        for old, new in self.replacements:
-            plain = new.replace("\\", r"\\")  # a replacement's backslashes mean themselves
-            text = _whole([old.strip()]).sub(plain, text)
+        for old, new in self._patterns:
+            # Replacements of replacements may grow without end.
+            text = old.sub(new, text)[:_LONGEST]
         return " ".join(text.split()) if self.replacements else text
+
+    @functools.cached_property
+    def _patterns(self) -> tuple[tuple[re.Pattern[str], str], ...]:
+        return tuple(
+            # A replacement's backslashes mean themselves.
+            (_whole([old.strip()]), new.replace("\\", r"\\")) for old, new in self.replacements
+        )
 
     @functools.cached_property
     def _left_out(self) -> re.Pattern[str] | None:
@@ -203,6 +213,13 @@ def _split(texts: frozenset[str]) -> Iterator[tuple[str, ...]]:
     return (tuple(re.findall(r"\w+", _fold(text))) for text in texts)
 
 
+def _suffix(words: tuple[str, ...]) -> int:
+    """Return how many words end a name that many bear: "the Elder", "Jr."."""
+    if words[-2:] in _SUFFIXES:
+        return 2
+    return 1 if words[-1:] in _SUFFIXES else 0
+
+
 @functools.lru_cache(maxsize=8)
 def _index(texts: frozenset[str]) -> dict[str, tuple[tuple[str, ...], ...]]:
     """Return texts as words, by the first of them, the longest first."""
@@ -221,7 +238,8 @@ def _whole_names(names: frozenset[str], ordinary: frozenset[str]) -> frozenset[s
     found = set()
     for words in _split(names):
         tails = {words[start:] for start in range(len(words)) if words[start] in _PARTICLES}
-        found |= {" ".join(one) for one in {words, *tails} if len(one) > 1 and not (
+        short = words[: len(words) - _suffix(words)]
+        found |= {" ".join(one) for one in {words, short, *tails} if len(one) > 1 and not (
             ordinary.issuperset(set(one) - _PARTICLES)
         )}
     return frozenset(found)
@@ -230,7 +248,11 @@ def _whole_names(names: frozenset[str], ordinary: frozenset[str]) -> frozenset[s
 @functools.lru_cache(maxsize=4)
 def _surnames(names: frozenset[str], ordinary: frozenset[str]) -> frozenset[tuple[str, ...]]:
     """Return the ends of names that may stand for a person where a text speaks of one."""
-    ends = {words[start:] for words in _split(names) for start in range(len(words))}
+    ends = {
+        words[start:end] for words in _split(names)
+        for short in [len(words) - _suffix(words)]
+        for start in range(short) for end in {short, len(words)}
+    }
     return frozenset(
         one for one in ends if one and len(one[0]) > 1 and not ordinary.issuperset(one)
     )

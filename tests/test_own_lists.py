@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -226,3 +227,52 @@ def test_a_folder_that_can_not_be_written_is_told(service, folder):
     folder.write_text("no folder", encoding="utf-8")
     with pytest.raises(BadWordList, match="can't be written"):
         service.save_list("dragons", "hydra\n")
+
+
+def test_what_the_reader_would_refuse_is_not_added(service):
+    """Otherwise it would be added again and again."""
+    for line in ("x" * 1001, "a\x01b"):
+        with pytest.raises(BadWordList, match="can't be added"):
+            service.add_to_list("dragons", [line])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+def test_permissions_and_links_stay(service, folder, tmp_path):
+    """A list that others read, and one that lies elsewhere."""
+    service.save_list("dragons", "hydra")
+    assert (folder / "dragons.txt").stat().st_mode & 0o777 == 0o666 & ~_umask()
+    (folder / "dragons.txt").chmod(0o640)
+    elsewhere = tmp_path / "elsewhere.txt"
+    elsewhere.write_text("griffin", encoding="utf-8")
+    (folder / "linked.txt").symlink_to(elsewhere)
+    for name in ("dragons", "linked"):
+        service.save_list(name, "wyvern")
+    assert (folder / "dragons.txt").stat().st_mode & 0o777 == 0o640
+    assert (folder / "linked.txt").is_symlink()
+    assert elsewhere.read_text(encoding="utf-8") == "wyvern"
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
+def test_a_name_that_is_ours_but_for_its_case_is_refused(service, folder, caplog):
+    """Negative words would come into prompts otherwise."""
+    with pytest.raises(BadWordList, match="'negative': take that name"):
+        service.save_list("Negative", "bad hands")
+    folder.mkdir()
+    (folder / "Negative.txt").write_text("bad hands", encoding="utf-8")
+    assert "Negative" not in service.categories()
+    assert "Negative" not in service.positive_categories()
+    assert "write its name in small letters" in caplog.text
+
+
+def test_parts_spell_a_phrase_as_their_list_does(service, folder):
+    """Where two spell it differently the first counts for both."""
+    for part, phrase in (("a", "Paris"), ("b", "paris\n{|a}")):
+        (folder / "places").mkdir(parents=True, exist_ok=True)
+        (folder / "places" / f"{part}.txt").write_text(phrase, encoding="utf-8")
+    category = service.categories()["places"]
+    assert category.parts == {"a": frozenset({"Paris"}), "b": frozenset({"Paris", "a"})}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clip_interrogator_ext.errors import BadWordList
-from clip_interrogator_ext.vocabulary import lines
+from clip_interrogator_ext.vocabulary import lines, reading
 from clip_interrogator_ext.vocabulary.lines import expand
 from clip_interrogator_ext.vocabulary.reading import Read, count_of, name_of, read
 
@@ -185,7 +185,7 @@ def test_of_many_problems_the_first_are_told_and_the_others_counted(write):
 
 def test_a_list_does_not_grow_without_end(write, monkeypatch):
     """By choices in its lines."""
-    monkeypatch.setattr(lines, "_MOST_PHRASES", 10)
+    monkeypatch.setattr(lines, "MOST_PHRASES", 10)
     found = read(write("a.txt", "{a|b|c|d} {1|2|3}\nlast\n"))
     assert len(found.lines) == 12
     assert "line 2: Those before it stand for 10 phrases" in problem(found)
@@ -232,3 +232,37 @@ def test_a_name_may_say_how_many_are_wanted():
         "flavors", 3,
     )
     assert (name_of(Path("a.b.txt")), count_of(Path("a.b.txt"))) == ("a.b", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "name,kind\n{a|b|c|d} {1|2|3},x\nlast,y\n"),
+        ("a.yaml", "one:\n- '{a|b|c|d} {1|2|3}'\ntwo:\n- last\n"),
+        ("a/one.txt", "{a|b|c|d} {1|2|3}\n"),
+    ],
+)
+def test_neither_do_tables_trees_and_folders(write, monkeypatch, name, content):
+    """Their rows, branches and files count together."""
+    monkeypatch.setattr(reading, "MOST_PHRASES", 10)
+    path = write(name, content)
+    if path.parent.name == "a":
+        write("a/two.txt", "last\n")
+        path = path.parent
+    found = read(path)
+    assert len(found.lines) == 12
+    assert "Those before it stand for 10 phrases" in problem(found)
+
+
+def test_a_table_may_begin_with_comments(write):
+    """Its heading is the first row that is none."""
+    found = read(write("a.csv", "# my painters\n#, all of them\nname,living\nAnn,yes\n"))
+    assert found.lines == ["Ann"]
+    assert found.parts == {"living": ["Ann"]}
+
+
+def test_a_phrase_of_a_tree_is_no_longer_than_a_line_may_be(write):
+    """Though it is written in many lines."""
+    found = read(write("a.yaml", "- >\n" + "  word\n" * 300 + "- last\n"))
+    assert found.lines == ["last"]
+    assert "characters, more than 1,000" in problem(found)

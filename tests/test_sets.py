@@ -11,7 +11,7 @@ import pytest
 
 from clip_interrogator_ext import InterrogateOptions, ModelOptions, Service, StandaloneHost, catalog
 from clip_interrogator_ext.errors import BadOption
-from clip_interrogator_ext.vocabulary.lists import bundled_folder, load_categories
+from clip_interrogator_ext.vocabulary.lists import bundled_folder, check_known, load_categories
 from clip_interrogator_ext.vocabulary.sets import Choice, load_sets, read_sets, set_named
 
 pytestmark = pytest.mark.hosts
@@ -235,7 +235,7 @@ def test_a_list_that_is_edited_is_used_at_the_next_question(service, models, pic
     try:
         path.write_text("\n".join([*LISTS["creatures"], "kelpie"]), encoding="utf-8")
         assert service.ready(models)["creatures"] == 4
-        with pytest.raises(BadOption, match="no word list 'nothing'"):
+        with pytest.raises(BadOption, match="no category 'nothing'"):
             service.prepare(["nothing"], models)
         assert service.prepare(["creatures"], models) == {"creatures": 1}
         assert service.ready(models)["creatures"] == 5
@@ -291,3 +291,26 @@ def test_lists_and_words_may_stand_in_one_line(tmp_path):
     one = read_sets(path)["a"]
     assert one.choices == (Choice("flavors"), Choice("mediums"))
     assert one.leave_out == ("blurry", "ugly")
+
+
+def test_artists_of_ones_own_let_no_other_into_a_set_without_artists(service, models, picture):
+    """Those that we know are left out too."""
+    asked = options("caption", vocabulary="no artists", caption="a hill by Claude Monet, Cy Gamma")
+    assert service.interrogate(picture, asked, models).text == "a hill"
+
+
+def test_categories_do_not_lift_what_a_set_leaves_out_and_is_not_there(service, models, picture):
+    """The user's artists have no parts, so that the living ones are not known."""
+    asked = options("fast", vocabulary="no living artists", categories=("flavors",))
+    with pytest.raises(BadOption, match="lacks the lists artists/living"):
+        service.interrogate(picture, asked, models)
+
+
+def test_a_negative_list_of_another_program_is_no_category(service, tmp_path):
+    """It would give a prompt without phrases."""
+    (tmp_path / "wild").mkdir()
+    (tmp_path / "wild" / "negative.txt").write_text("bad hands", encoding="utf-8")
+    categories = load_categories(None, {"wildcards": tmp_path / "wild"})
+    with pytest.raises(BadOption, match="no category 'wildcards:negative'"):
+        check_known(["wildcards:negative"], categories)
+    check_known(["wildcards:negative"], categories, negative=True)

@@ -155,3 +155,43 @@ def test_empty_words_are_refused():
         InterrogateOptions(leave_out=(" ",))
     with pytest.raises(BadOption, match="replaced"):
         InterrogateOptions(replacements=((" ", "b"),))
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("a village by Pieter Bruegel", "a village"),
+        ("a painting by Bruegel", "a painting"),
+        ("a painting by Bruegel the Elder", "a painting"),
+        ("a comic by John Romita Sr.", "a comic."),
+        ("a portrait of the elder, by the sea", "a portrait of the elder, by the sea"),
+        ("painted by an elder", "painted by an elder"),
+    ],
+)
+def test_a_name_that_many_bear_is_known_without_what_tells_them_apart(text, left):
+    """And what tells them apart is nobody's name."""
+    names = frozenset({"Pieter Bruegel the Elder", "John Romita Sr."})
+    assert WordRules(names=names).text(text) == left
+
+
+def test_replacements_of_replacements_do_not_grow_without_end():
+    """Each doubling the text, forty would fill any memory."""
+    doubled = tuple((f"a{step}", f"a{step + 1} a{step + 1}") for step in range(40))
+    rules = WordRules(replacements=doubled)
+    assert len(rules.text("a0")) <= 4000
+    assert len(rules.phrase("a0")) <= 4000
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("leave_out", tuple(f"word {number}" for number in range(1001))),
+        ("leave_out", ("x" * 201,)),
+        ("replacements", tuple((f"word {number}", "") for number in range(201))),
+        ("replacements", (("red", "x" * 201),)),
+    ],
+)
+def test_more_words_than_anybody_means_are_refused(field, value):
+    """One request would hold the device for hours with them."""
+    with pytest.raises(BadOption, match="at most"):
+        InterrogateOptions(**{field: value})

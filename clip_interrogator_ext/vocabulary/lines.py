@@ -16,11 +16,11 @@ _MOST_BYTES = 32 << 20
 _MOST_LINES = 1_000_000
 _MOST_CHARACTERS = 1000  # of a line
 _MOST_COMBINATIONS = 256  # of a line
-_MOST_PHRASES = 1_000_000  # of a list
+MOST_PHRASES = 1_000_000  # of a list
 _MOST_PROBLEMS = 100
 _TRIES = 3  # of reading a file that changes meanwhile
 _BOMS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 _CHOICE = re.compile(r"\{([^{}]*)\}")
 _WEIGHT = re.compile(r"^\s*\d+(?:\.\d+)?::")
 _WILDCARD_SYNTAX = re.compile(r"__|\$\$|[{}<>]")
@@ -77,13 +77,10 @@ def read_lines(path: Path, problems: Problems) -> list[Line]:
         except UnicodeDecodeError:
             problems.add(_at(path, number, "It is not UTF-8: save the file as UTF-8."))
             continue
-        if _CONTROL.search(text):
+        if CONTROL.search(text):
             problems.add(_at(path, number, "It holds signs that are no text."))
         elif len(text) > _MOST_CHARACTERS:
-            problems.add(_at(
-                path, number,
-                f"It has {len(text):,} characters, more than {_MOST_CHARACTERS:,}.",
-            ))
+            problems.add(_at(path, number, _too_long(text)))
         else:
             found.append(Line(number, text))
     if len(rows) > _MOST_LINES or not whole:
@@ -98,6 +95,10 @@ def read_lines(path: Path, problems: Problems) -> list[Line]:
     return found
 
 
+def _too_long(text: str) -> str:
+    return f"It has {len(text):,} characters, more than {_MOST_CHARACTERS:,}."
+
+
 def phrases_of(
     path: Path, lines: Iterable[Line], problems: Problems, form: str = "ours"
 ) -> Iterator[str]:
@@ -108,9 +109,9 @@ def phrases_of(
     """
     foreign = made = 0
     for line in lines:
-        if made >= _MOST_PHRASES:
+        if made >= MOST_PHRASES:
             problems.add(
-                f"{path}, line {line.number}: Those before it stand for {_MOST_PHRASES:,} phrases; "
+                f"{path}, line {line.number}: Those before it stand for {MOST_PHRASES:,} phrases; "
                 "the rest is left out. Split the list."
             )
             break
@@ -122,6 +123,9 @@ def phrases_of(
             if _WILDCARD_SYNTAX.search(text):
                 foreign += 1
                 continue
+        if len(text) > _MOST_CHARACTERS:
+            problems.add(_at(path, line.number, _too_long(text)))
+            continue
         if not any(map(str.isalnum, text)):
             continue
         if form != "ours":

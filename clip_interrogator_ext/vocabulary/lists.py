@@ -138,13 +138,19 @@ def positive_names(categories: Mapping[str, object]) -> tuple[str, ...]:
     return (*known, *own)
 
 
-def check_known(names: Iterable[str] | None, categories: Mapping[str, Category]) -> None:
-    """Raise BadOption where one of the names is not that of a category or its part."""
+def check_known(
+    names: Iterable[str] | None, categories: Mapping[str, Category], *, negative: bool = False
+) -> None:
+    """Raise BadOption where one of the names is not that of a category or its part.
+
+    Negative ones count as such where they are asked for.
+    """
+    negatives = {one for one in categories if role_of(one) == catalog.NEGATIVE_CATEGORY}
     for name in names or ():
         whole, slash, rest = name.partition("/")
-        if whole not in categories or whole == catalog.NEGATIVE_CATEGORY:
+        if whole not in categories or (whole in negatives and not negative):
             known = positive_names(categories)
-            every = [one for one in categories if one != catalog.NEGATIVE_CATEGORY]
+            every = [one for one in categories if negative or one not in negatives]
             raise BadOption(
                 "categories",
                 f"There is no category {name!r}; there are {', '.join(known)}."
@@ -171,12 +177,19 @@ def is_name(name: str) -> bool:
     )
 
 
-def list_files(folder: Path) -> dict[str, Path]:
+def list_files(folder: Path, *, own: bool = False) -> dict[str, Path]:
     """Return the lists of a folder by name: texts, tables, trees, and folders of texts.
 
-    Of several of one name the first counts.
+    Of several of one name the first counts. In the user's own folder the names of our lists are
+    written as ours are.
     """
-    return _list_files(folder)[0]
+    return _list_files(folder, own=own)[0]
+
+
+def is_nearly_ours(name: str) -> bool:
+    """Say whether a name is that of one of our lists but for its case."""
+    ours = (*catalog.CATEGORIES, catalog.NEGATIVE_CATEGORY)
+    return name not in ours and name.casefold() in ours
 
 
 def list_places(
@@ -185,13 +198,13 @@ def list_places(
     """Return where the lists are that `load_categories` would read, by their full names."""
     places = list_files(bundled_folder())
     if own is not None:
-        places.update(list_files(own))
+        places.update(list_files(own, own=True))
     for program, folder in (others or {}).items():
         places.update({f"{program}:{name}": path for name, path in list_files(folder).items()})
     return places
 
 
-def _list_files(folder: Path) -> tuple[dict[str, Path], list[str]]:
+def _list_files(folder: Path, *, own: bool = False) -> tuple[dict[str, Path], list[str]]:
     found: dict[str, Path] = {}
     problems = []
     folded: dict[str, Path] = {}
@@ -210,6 +223,8 @@ def _list_files(folder: Path) -> tuple[dict[str, Path], list[str]]:
         first = folded.get(name.casefold())
         if not is_name(name):
             problems.append(f"{path} is left out: a list can't have that name. Rename it.")
+        elif own and is_nearly_ours(name):
+            problems.append(f"{path} is left out: write its name in small letters.")
         elif first is None:
             found[name] = folded[name.casefold()] = path
         elif not (first.is_dir() and path == beside(first)):
@@ -239,7 +254,7 @@ def _places(
     folder: Path, program: str = "", *, own: bool = False
 ) -> dict[str, tuple[Path, str, bool]]:
     """Return where the lists of a folder are, by their full names; report what is no list."""
-    found, problems = _list_files(folder)
+    found, problems = _list_files(folder, own=own)
     if _told.get(folder, []) != problems:
         _told[folder] = problems
         _warn(problems)
@@ -288,10 +303,16 @@ def read_category(
     found: Read = read(path, _FORMS.get(program, "plain") if program else "ours")
     lines = phrases.unique(found.lines)
     said = partial(_said, TEMPLATES.get(role_of(name), ("{}",)))
+    spelled = {line.casefold(): line for line in lines}
+
+    def kept(some: Sequence[str]) -> frozenset[str]:
+        folded = dict.fromkeys(line.strip().casefold() for line in some)
+        return frozenset(said([spelled[one] for one in folded if one in spelled]))
+
     return Category(
         name, tuple(phrases.unique(said(lines))), path, tuple(lines),
-        {part: frozenset(said(some)) for part, some in found.parts.items() if some},
-        frozenset(said(found.subjects)),
+        {part: kept(some) for part, some in found.parts.items() if some},
+        kept(found.subjects),
         found.about, own, count_of(path), found.problems.told(),
     )
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from clip_interrogator_ext.errors import BadWordList
 from clip_interrogator_ext.vocabulary.files import replace_file
-from clip_interrogator_ext.vocabulary.lines import Line, Problems, phrases_of
+from clip_interrogator_ext.vocabulary.lines import CONTROL, Line, Problems, phrases_of
 from clip_interrogator_ext.vocabulary.lists import (
     Category,
     is_name,
+    is_nearly_ours,
     list_files,
     read_category,
 )
@@ -31,6 +32,8 @@ class OwnLists:
         """Return a list as it is written; raises BadWordList."""
         path = self._file(name)
         try:
+            if path.stat().st_size > _MOST_BYTES:
+                raise BadWordList(f"{path} is larger than {_MOST_BYTES >> 20} MiB. Split it.")
             content = path.read_bytes()
             wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
             return content.decode("utf-16" if wide else "utf-8-sig")
@@ -129,6 +132,8 @@ class OwnLists:
 
     @staticmethod
     def _require_name(name: str) -> None:
+        if is_nearly_ours(name):
+            raise BadWordList(f"One of our lists is called {name.casefold()!r}: take that name.")
         if not is_name(name):
             raise BadWordList(
                 f"A list can't be called {name[:100]!r}: take a short name that begins with a "
@@ -166,6 +171,8 @@ def _bytes(text: str) -> bytes:
 def _read_back(line: str) -> list[str]:
     """Return what a line stands for in a list; raises BadWordList where that is nothing."""
     problems = Problems()
+    if CONTROL.search(line):
+        raise BadWordList(f"{line[:100]!r} can't be added. It holds signs that are no text.")
     said = list(phrases_of(Path("list"), [Line(1, line)], problems))
     if not said:
         why = "".join(problems.told()).partition("line 1: ")[2] or "It is no phrase."

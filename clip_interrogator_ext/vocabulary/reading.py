@@ -13,7 +13,13 @@ from typing import Any
 import yaml
 
 from clip_interrogator_ext.errors import BadWordList
-from clip_interrogator_ext.vocabulary.lines import Line, Problems, phrases_of, read_lines
+from clip_interrogator_ext.vocabulary.lines import (
+    MOST_PHRASES,
+    Line,
+    Problems,
+    phrases_of,
+    read_lines,
+)
 
 SUFFIXES = (".txt", ".csv", ".yaml", ".yml")
 _TOP = re.compile(r"\.top(\d{1,4})$", re.IGNORECASE)
@@ -38,6 +44,16 @@ class Read:
     subjects: list[str] = field(default_factory=list)
     about: str = ""
     problems: Problems = field(default_factory=Problems)
+
+    def is_full(self, place: str) -> bool:
+        """Say whether there are as many lines as a list may have; if so, from where no more are."""
+        full = len(self.lines) >= MOST_PHRASES
+        if full:
+            self.problems.add(
+                f"{place}: Those before it stand for {MOST_PHRASES:,} phrases; the rest is left "
+                "out. Split the list."
+            )
+        return full
 
 
 def name_of(path: Path) -> str:
@@ -156,6 +172,8 @@ def _read_folder(path: Path, form: str) -> Read:
             f"{path} holds {len(files):,} lists; only the first {_MOST_FILES:,} are read."
         )
     for file in files[:_MOST_FILES]:
+        if read.is_full(f"{file}"):
+            break
         try:
             part = _read_text(file, form)
         except BadWordList as error:
@@ -177,7 +195,10 @@ def _read_table(path: Path, form: str) -> Read:
     and its opposite. Without a heading there are no parts.
     """
     read = Read()
-    rows = _rows(path, read_lines(path, read.problems), read.problems)
+    rows: Iterator[tuple[int, list[str]]] = (
+        row for row in _rows(path, read_lines(path, read.problems), read.problems)
+        if not row[1][0].lstrip().startswith("#")
+    )
     first = next(rows, None)
     if first is None:
         return read
@@ -192,8 +213,8 @@ def _read_table(path: Path, form: str) -> Read:
                 "heading, a first row that begins with name."
             )
     for number, row in rows:
-        if row[0].lstrip().startswith("#"):
-            continue
+        if read.is_full(f"{path}, line {number}"):
+            break
         said = list(phrases_of(path, [Line(number, row[0])], read.problems, form))
         read.lines += said
         for heading, cell in zip(headings[1:], row[1:], strict=False):
@@ -234,6 +255,8 @@ def _gather(path: Path, value: Any, names: tuple[str, ...], form: str, read: Rea
             if not isinstance(below, Line):
                 _gather(path, below, names, form, read)
         lines = [below for below in leaves if isinstance(below, Line)]
+        if lines and read.is_full(f"{path}, line {lines[0].number}"):
+            return
         said = list(phrases_of(path, lines, read.problems, form))
         read.lines += said
         for depth in range(1, len(names) + 1):

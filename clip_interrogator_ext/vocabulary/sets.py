@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,7 +110,12 @@ def set_named(
             f"There is no set of word lists {name!r}; there are {', '.join(sets)}."
             + catalog.did_you_mean(catalog.nearest(name, sets)),
         )
-    missing = sets[name].missing(categories)
+    _require(name, sets[name].missing(categories))
+    return sets[name]
+
+
+def _require(name: str, missing: Sequence[str]) -> None:
+    """Raise BadOption where lists of a set are missing."""
     if missing:
         wanted = ", ".join(missing)
         remedy = (
@@ -120,7 +125,6 @@ def set_named(
             else f"Add what is missing to your word lists, or mend the set in {SETS_FILE}."
         )
         raise BadOption("vocabulary", f"The set {name!r} lacks the lists {wanted}. {remedy}")
-    return sets[name]
 
 
 def set_of(
@@ -137,10 +141,9 @@ def set_of(
     order = {name: place for place, name in enumerate((*positive_names(categories), *categories))}
     ordered = sorted(dict.fromkeys(names), key=lambda name: order[name.partition("/")[0]])
     chosen = sets.get(options.vocabulary) or set_named(options.vocabulary, sets, categories)
-    return replace(
-        chosen, choices=tuple(map(Choice, ordered)),
-        without=tuple(name for name in chosen.without if _is_there(name, categories)),
-    )
+    chosen = replace(chosen, choices=tuple(map(Choice, ordered)))
+    _require(chosen.name, chosen.missing(categories))
+    return chosen
 
 
 def read_sets(path: Path, *, own: bool = False) -> dict[str, WordSet]:
