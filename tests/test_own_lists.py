@@ -276,3 +276,13 @@ def test_parts_spell_a_phrase_as_their_list_does(service, folder):
         (folder / "places" / f"{part}.txt").write_text(phrase, encoding="utf-8")
     category = service.categories()["places"]
     assert category.parts == {"a": frozenset({"Paris"}), "b": frozenset({"Paris", "a"})}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not tell the two names apart")
+def test_sets_of_another_name_are_told(service, folder, caplog):
+    """On Linux they are not found."""
+    folder.mkdir()
+    (folder / "Sets.yaml").write_text("mine: {lists: [flavors]}", encoding="utf-8")
+    assert "mine" not in service.word_sets()
+    assert not service.categories()["flavors"].own
+    assert "call it sets.yaml" in caplog.text

@@ -266,3 +266,11 @@ def test_a_phrase_of_a_tree_is_no_longer_than_a_line_may_be(write):
     found = read(write("a.yaml", "- >\n" + "  word\n" * 300 + "- last\n"))
     assert found.lines == ["last"]
     assert "characters, more than 1,000" in problem(found)
+
+
+def test_a_folder_has_its_texts_whatever_their_case_but_no_hidden_ones(write):
+    """Such as a Mac and a notebook leave behind."""
+    path = write("places/CITIES.TXT", "Rome").parent
+    for hidden in ("places/._cities.txt", "places/.ipynb_checkpoints/cities.txt"):
+        write(hidden, "nothing")
+    assert read(path).parts == {"CITIES": ["Rome"]}

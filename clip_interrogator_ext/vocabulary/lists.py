@@ -19,6 +19,7 @@ from clip_interrogator_ext.vocabulary.reading import (
     files_of,
     name_of,
     read,
+    texts_below,
 )
 
 log = logging.getLogger(__name__)
@@ -215,9 +216,11 @@ def _list_files(folder: Path, *, own: bool = False) -> tuple[dict[str, Path], li
     # A folder first: a text beside it that has its name is a part of it.
     for path in sorted(places, key=lambda one: not one.is_dir()):
         is_list = path.suffix.lower() in SUFFIXES and path.is_file()
+        if path.name.casefold() == SETS_FILE and not (folder / SETS_FILE).is_file():
+            problems.append(f"{path} is left out: call it {SETS_FILE}, in small letters.")
         if path.name.startswith(".") or path.name.casefold() == SETS_FILE:
             continue
-        if not is_list and not (path.is_dir() and next(path.rglob("*.txt"), None)):
+        if not is_list and not (path.is_dir() and next(texts_below(path), None)):
             continue
         name = name_of(path)
         first = folded.get(name.casefold())

@@ -73,12 +73,19 @@ def beside(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.txt")
 
 
+def texts_below(folder: Path) -> Iterator[Path]:
+    """Yield the texts at any depth of a folder, but not hidden ones."""
+    for path in folder.rglob("*"):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.suffix.lower() == ".txt" and not hidden and path.is_file():
+            yield path
+
+
 def files_of(path: Path) -> list[Path]:
     """Return the files of a list, in a stable order; of a folder those below it and beside it."""
     if not path.is_dir():
         return [path]
-    found = (one for one in path.rglob("*.txt") if one.is_file())
-    below = sorted(found, key=lambda one: one.relative_to(path).as_posix())
+    below = sorted(texts_below(path), key=lambda one: one.relative_to(path).as_posix())
     return [beside(path), *below] if beside(path).is_file() else below
 
 
