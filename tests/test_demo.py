@@ -20,8 +20,6 @@ sys.path.insert(0, str(ROOT / "tools"))
 import draw_pictures
 import evaluate_demo
 
-pytestmark = pytest.mark.hosts
-
 PICTURES = sorted((DEMO / "pictures").iterdir())
 MODELS = ModelOptions(backbones=("demo",), captioner="demo")
 
