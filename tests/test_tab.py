@@ -265,6 +265,18 @@ def test_a_click_that_comes_before_the_answer_to_another_counts_too():
     assert fourth.made == text
 
 
+def test_clicks_may_bring_any_text_that_the_box_has_shown_since():
+    """The third brings what the first has made, when the second's answer is not shown yet."""
+    found = ["one", "two", "three"]
+    text = "mine, one, two, three"
+    first = _toggled(text, ["1", "2"], Memory(("0", "1", "2")), found)
+    second = _toggled(text, ["2"], first, found)
+    third = _toggled(first.made, [], second, found)
+    assert (first.made, second.made, third.made) == ("mine, two, three", "mine, three", "mine")
+    assert _toggled("yours", ["2"], third, found).made == "yours, three"
+
+
+
 # Runs
 
 

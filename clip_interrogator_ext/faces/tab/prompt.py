@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from clip_interrogator_ext.results import Part, Prompt
     from clip_interrogator_ext.service import Service
 
+_EARLIER = 8  # texts of a box that clicks may still bring
 _COPY = "(text) => { navigator.clipboard.writeText(text); return []; }"
 
 
@@ -359,10 +360,10 @@ class PromptTab:
 
 @dataclass(frozen=True)
 class Memory:
-    """Which phrases stood in a box after the last click, and the text before and after it."""
+    """Which phrases stood in a box after the last click, the text then, and those before it."""
 
     kept: tuple[str, ...] = ()
-    given: str | None = None
+    earlier: tuple[str, ...] = ()
     made: str = ""
 
 
@@ -371,15 +372,17 @@ def _toggled(text: str, kept: Sequence[str], memory: Memory, found: Sequence[str
 
     `kept` holds places in `found`, the phrases as they stand in the box.
     """
-    # A click that comes quickly after another brings the text from before both.
-    made = memory.made if text == memory.given else text
+    # A click that comes quickly after others brings a text from before some of them.
+    goes_on = text == memory.made or text in memory.earlier
+    made = memory.made if goes_on else text
     for place, phrase in enumerate(found):
         if str(place) in memory.kept and str(place) not in kept:
             made = phrases.take_out(made, phrase)
     for place in range(len(found)):
         if str(place) in kept and str(place) not in memory.kept:
             made = phrases.put_back(made, found, place)
-    return Memory(tuple(kept), text, made)
+    earlier = (*memory.earlier, text, memory.made) if goes_on else (text,)
+    return Memory(tuple(kept), earlier[-_EARLIER:], made)
 
 
 def _phrase_list(answer: Prompt | None) -> tuple[list[str], Memory, Any]:
