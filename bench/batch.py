@@ -18,7 +18,18 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from measuring import MEBIBYTE, ROOT, Task, call, cores, read_lines, rounded, say, versions
+from measuring import (
+    MEBIBYTE,
+    ROOT,
+    Task,
+    call,
+    cores,
+    read_lines,
+    rounded,
+    say,
+    versions,
+    write_lists,
+)
 
 sys.path[:0] = [str(ROOT / "tools")]
 
@@ -124,6 +135,7 @@ def write_list(folder: Path, names: list[str]) -> Path:
 class Bench:
     """What is common to all runs, and the folder for what they write."""
 
+    lists: Path
     mode: str
     folder: Path
     early: int  # the picture at which memory is looked at first
@@ -134,7 +146,8 @@ class Bench:
         output.mkdir()
         notes = output.with_suffix(".json")
         task = Task(
-            str(pictures), self.mode, str(output), str(self.folder / f"{side}-cache"), str(notes)
+            str(pictures), str(self.lists), self.mode, str(output),
+            str(self.folder / f"{side}-cache"), str(notes),
         )
         began = time.monotonic()
         call([str(ROOT / "bench" / f"{side}.py"), *astuple(task)])
@@ -207,7 +220,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> Report:
         (drawn / name).read_bytes()  # or the first run would wait for the disk alone
     lists = {"ours": write_list(drawn, names), "peer": write_list(drawn, names[:peer_pictures])}
     early = min(EARLY, peer_pictures)
-    bench = Bench(mode, folder, early)
+    bench = Bench(write_lists(folder / "lists", arguments.most_lines), mode, folder, early)
 
     first_start = {}
     for side in SIDES:
@@ -311,6 +324,10 @@ def main() -> int:
     parser.add_argument(
         "--repeat", type=partial(at_least, 1), default=1, metavar="N",
         help="runs of each side, in turns; the medians count (1)",
+    )
+    parser.add_argument(
+        "--most-lines", type=several, default=1_000_000, metavar="N",
+        help="thin out word lists that have more lines",
     )
     parser.add_argument(
         "--folder", type=Path, help="keep the pictures there, and use those that are there"

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from clip_interrogator_ext.vocabulary.lists import load_categories
+
 ROOT = Path(__file__).resolve().parents[1]
 MEBIBYTE = 2**20
 PACKAGES = ("torch", "transformers", "open_clip_torch", "clip-interrogator")
@@ -24,10 +26,12 @@ class Task:
     """One run of one side, as its process gets it on the command line.
 
     `pictures` is a file with a name a line, in the folder of the pictures. Texts go into the
-    folder `output`, vectors of word lists into `cache`, and what was measured into `notes`.
+    folder `output`, vectors of the word lists in `lists` into `cache`, and what was measured into
+    `notes`.
     """
 
     pictures: str
+    lists: str
     mode: str
     output: str
     cache: str
@@ -122,3 +126,13 @@ def versions() -> dict[str, str]:
 def read_lines(path: Path) -> list[str]:
     """Return the lines of a text file."""
     return path.read_text(encoding="utf-8").splitlines()
+
+
+def write_lists(folder: Path, most_lines: int = 1_000_000) -> Path:
+    """Write our word lists as the peer reads them, long ones thinned out, and return the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for category in load_categories().values():
+        step = max(1, -(-len(category.lines) // most_lines))
+        text = "\n".join(category.lines[::step])
+        (folder / f"{category.name}.txt").write_text(text, encoding="utf-8")
+    return folder

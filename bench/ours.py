@@ -23,7 +23,7 @@ def main() -> None:
         asked=InterrogateOptions(mode=task.mode),
         models=ModelOptions(backbones=("demo",), captioner="demo"),
     )
-    service = Service(StandaloneHost("cpu"), cache_dir=task.cache)
+    service = Service(StandaloneHost("cpu"), cache_dir=task.cache, lists_dir=task.lists)
     meter = Meter()
     result = Batch(service, options, lambda _progress: meter.step()).run()
     meter.end()

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from measuring import write_lists
 from safetensors.numpy import save_file
 
 from clip_interrogator_ext import drop_in
 from clip_interrogator_ext.models import open_clip
 from clip_interrogator_ext.models.residency import dtype_for
-from clip_interrogator_ext.vocabulary.lists import load_categories
 
 # The peer calls the old name of autocast at every step, and clip-interrogator is no longer mended.
 warnings.filterwarnings("ignore", message=r".*torch\.cuda\.amp\.autocast")
@@ -61,16 +61,6 @@ def network(setup: Setup) -> tuple[Any, Any]:
     torch.manual_seed(0)
     model = open_clip.build(open_clip.plan_architecture(setup.architecture).config, dtype)
     return model.to(device), open_clip.preprocess_of(model, {})
-
-
-def write_lists(folder: Path, most_lines: int = 1_000_000) -> Path:
-    """Write our word lists as the peer reads them, long ones thinned out, and return the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for category in load_categories().values():
-        step = max(1, -(-len(category.lines) // most_lines))
-        text = "\n".join(category.lines[::step])
-        (folder / f"{category.name}.txt").write_text(text, encoding="utf-8")
-    return folder
 
 
 def ours(setup: Setup, module: Any, preprocess: Any) -> drop_in.Interrogator:

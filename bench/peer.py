@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 from measuring import Meter, Task, read_lines
-from pair import write_lists
 
 from clip_interrogator_ext.models import captioning, open_clip
 from clip_interrogator_ext.models.torchvision_operators import import_torchvision
@@ -29,7 +28,7 @@ def main() -> None:
     task = Task(*sys.argv[1:])
     listed = Path(task.pictures)
     pictures = [listed.parent / name for name in read_lines(listed)]
-    peer = make(Path(task.cache))
+    peer = make(Path(task.cache), Path(task.lists))
     ask = {
         "best": peer.interrogate,
         "classic": peer.interrogate_classic,
@@ -48,8 +47,8 @@ def main() -> None:
     meter.save(task.notes, torch.get_num_threads(), captions)
 
 
-def make(cache: Path) -> Interrogator:
-    """Return the peer with the demo models and our phrases; it keeps its vectors in `cache`."""
+def make(cache: Path, lists: Path) -> Interrogator:
+    """Return the peer with the demo models and our lists; it keeps its vectors in `cache`."""
     # It would load a captioner of its own from the hub: under that name it finds ours instead, and
     # loads network, picture settings and tokenizer as it always does.
     CAPTION_MODELS["blip-base"] = str(captioning.DEMO_FOLDER)
@@ -58,7 +57,7 @@ def make(cache: Path) -> Interrogator:
         clip_model_name="ViT-B-32/demo",  # names the tokenizer and the files of vectors
         cache_path=str(cache),
         download_cache=False,
-        data_path=str(write_lists(cache / "lists")),
+        data_path=str(lists),
         device="cpu",
         quiet=True,
     )
@@ -66,7 +65,7 @@ def make(cache: Path) -> Interrogator:
     config.clip_model, config.clip_preprocess = backbone.module, backbone.preprocess
     peer = Interrogator(config)
     # It has sites of its own in its code, and ours are others.
-    peer.trendings = LabelTable(list(load_categories()["sites"].phrases), "sites", peer)
+    peer.trendings = LabelTable(list(load_categories(lists)["sites"].phrases), "sites", peer)
     return peer
 
 

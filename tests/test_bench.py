@@ -38,8 +38,8 @@ def done(tmp_path_factory) -> tuple[subprocess.CompletedProcess, Path]:
     folder = tmp_path_factory.mktemp("bench")
     ended = subprocess.run(
         [sys.executable, str(ROOT / "bench" / "batch.py"), "--pictures", "6", "--peer-pictures",
-         "4", "--folder", str(folder / "pictures"), "--json", str(folder / "speed.json"),
-         "--require", "1000000"],
+         "4", "--most-lines", "200", "--folder", str(folder / "pictures"), "--json",
+         str(folder / "speed.json"), "--require", "1000000"],
         check=False, capture_output=True, text=True, cwd=folder,
     )
     return ended, folder
@@ -125,7 +125,7 @@ def test_the_steady_rate_counts_from_the_first_picture_of_each_pass(tmp_path, pa
     """Three pictures, a second apart in each pass, whatever there is before a pass."""
     times = [10.0 + 5 * one + number for one in range(passes) for number in range(3)]
     noted = {"times": times, "resident": [None] * len(times), "ended": 16.0}
-    figures = batch.Bench("fast", tmp_path, 3).figures(7.0, 3, noted)
+    figures = batch.Bench(tmp_path, "fast", tmp_path, 3).figures(7.0, 3, noted)
     assert figures == batch.Figures(9.0, 3.0, 1 / passes, None, None, None)
 
 
@@ -133,7 +133,7 @@ def test_memory_is_watched_from_one_picture_on(tmp_path):
     """What is held earlier, while networks are loaded, is not looked at."""
     resident = [megabytes * measuring.MEBIBYTE for megabytes in (900, 200, 250, 210)]
     noted = {"times": [1.0, 2.0, 3.0, 4.0], "resident": resident, "ended": 5.0}
-    figures = batch.Bench("fast", tmp_path, 2).figures(0.0, 4, noted)
+    figures = batch.Bench(tmp_path, "fast", tmp_path, 2).figures(0.0, 4, noted)
     assert (figures.memory_early, figures.memory_end, figures.memory_most) == (200, 210, 250)
     assert figures.steady == 1.0
 
@@ -141,14 +141,14 @@ def test_memory_is_watched_from_one_picture_on(tmp_path):
 def test_one_picture_has_no_steady_rate(tmp_path):
     """The start is all that there is."""
     noted = {"times": [3.0], "resident": [None], "ended": 4.0}
-    assert batch.Bench("fast", tmp_path, 1).figures(1.0, 1, noted).steady == math.inf
+    assert batch.Bench(tmp_path, "fast", tmp_path, 1).figures(1.0, 1, noted).steady == math.inf
 
 
 def test_steps_that_are_no_passes_over_the_pictures_end_the_bench(tmp_path):
     """Rates would be wrong then."""
     noted = {"times": [1.0, 2.0, 3.0], "resident": [None] * 3, "ended": 3.0}
     with pytest.raises(SystemExit, match="3 steps"):
-        batch.Bench("fast", tmp_path, 2).figures(0.0, 2, noted)
+        batch.Bench(tmp_path, "fast", tmp_path, 2).figures(0.0, 2, noted)
 
 
 def test_a_table_without_memory_says_so():
