@@ -1,6 +1,9 @@
 # make run [IMAGE=photo.jpg]   the prompt of your picture, or of the bundled samples
 # make page [PORT=7870]        the page and its routes on this machine, with the demo models chosen
 # make test                    sets up what the tests need and runs all of them
+# make fuzz [SECONDS=60]       feeds broken files and requests to what reads them, for longer than
+#                              the tests do; what it finds is put into this folder
+# make audit                   looks up whether what we ask for has known holes
 # make bench [BENCH=--small]   measures the engine beside clip-interrogator, and draws how its cost
 #                              grows: docs/performance.md
 # make bench-batch             measures a folder of pictures beside clip-interrogator
@@ -10,6 +13,7 @@
 PYTHON ?= python3
 MODE ?= best
 PORT ?= 7870
+SECONDS ?= 60
 export IMAGE
 SAMPLES := $(wildcard clip_interrogator_ext/models/demo/pictures/*)
 
@@ -22,8 +26,8 @@ define install
 	$(1)/bin/python -m pip install --quiet $(2)
 endef
 
-.PHONY: run page test test-newest test-hosts test-a1111 test-forge browser lint bench bench-batch \
-	bench-vocabularies clean
+.PHONY: run page test test-newest-hosts test-newest-others test-a1111 test-forge browser lint fuzz \
+	audit bench bench-batch bench-vocabularies clean
 
 run: .venv/ready
 	.venv/bin/python -m clip_interrogator_ext prompt --demo --mode $(MODE) \
@@ -32,14 +36,17 @@ run: .venv/ready
 page: .venv/page
 	.venv/bin/python -m clip_interrogator_ext page --demo --port $(PORT)
 
-# Two suites at a time, each on one core.
+# The suites side by side, each with one thread: much of their time they wait for servers and pages.
+# The newest versions run all tests, in two halves.
 test: lint
-	OMP_NUM_THREADS=1 $(MAKE) --jobs=2 --output-sync=target test-newest test-hosts
+	OMP_NUM_THREADS=1 $(MAKE) --jobs=3 --output-sync=target \
+		test-newest-hosts test-a1111 test-forge test-newest-others
 
-test-newest: .venv/tools browser
-	.venv/bin/python -m pytest
+test-newest-hosts: .venv/tools browser
+	.venv/bin/python -m pytest -m hosts
 
-test-hosts: test-a1111 test-forge
+test-newest-others: .venv/tools browser
+	.venv/bin/python -m pytest -m "not hosts"
 
 test-a1111 test-forge: test-%: .venv-%/ready browser
 	.venv-$*/bin/python -m pytest -m hosts
@@ -53,6 +60,12 @@ lint: .venv/tools
 	.venv/bin/ruff check .
 	.venv/bin/codespell data
 	.venv/bin/mypy
+
+fuzz: .venv/tools
+	.venv/bin/python tests/fuzz.py --seconds $(SECONDS)
+
+audit: .venv/audit
+	.venv/bin/pip-audit .
 
 bench: .venv/tools
 	.venv/bin/python bench/speed.py $(BENCH)
@@ -75,6 +88,10 @@ bench-vocabularies: .venv/tools
 .venv/tools: .venv/ready requirements/newest.txt
 	.venv/bin/python -m pip install --quiet -r requirements/newest.txt
 	.venv/bin/python -m pip install --quiet --no-deps clip-interrogator==0.6.0
+	touch $@
+
+.venv/audit: .venv/ready
+	.venv/bin/python -m pip install --quiet pip-audit
 	touch $@
 
 .venv-%/ready: requirements/%.txt

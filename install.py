@@ -8,18 +8,11 @@ import os
 import subprocess
 import sys
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 
-NEEDED = {
-    "open_clip": "open_clip_torch>=2.20.0",
-    "transformers": "transformers>=4.30.2",
-    "safetensors": "safetensors>=0.4.2",
-    "PIL": "Pillow>=9.5.0",
-    "numpy": "numpy>=1.24",
-    "tqdm": "tqdm>=4.60",
-    "yaml": "PyYAML>=5.4",
-}
+from clip_interrogator_ext.packages import REQUIREMENTS, is_there
+
+NEEDED = {module: one for module, one in REQUIREMENTS.items() if module != "torch"}
 """What brings each module; torch is the WebUI's own business."""
 
 LONGEST_SECONDS = 900
@@ -27,7 +20,7 @@ LONGEST_SECONDS = 900
 
 def missing():
     """Return the requirements of the modules that are not there; imports none of them."""
-    return [requirement for module, requirement in NEEDED.items() if find_spec(module) is None]
+    return [requirement for module, requirement in NEEDED.items() if not is_there(module)]
 
 
 def installed():

@@ -9,6 +9,7 @@ InterrogatorError
 ├── MissingModel      the model is known, but its weights are not here and can't be had
 ├── UnsafeWeights     a weights file is of a kind that we don't read
 ├── BrokenModel       the weights are here, but don't make a working model
+├── BrokenPackage     a package that is needed is missing, too old, or can't be imported
 ├── NotAllowed        the program around us forbids it
 ├── OutOfMemory       the device's memory was not enough
 ├── QueueFull         so many wait already that no more are taken
@@ -20,6 +21,14 @@ from __future__ import annotations
 
 class InterrogatorError(Exception):
     """Base of all errors that this package raises on purpose."""
+
+
+def is_panic(error: BaseException | None) -> bool:
+    """Say whether a library written in Rust has broken down, as tokenizers and safetensors may.
+
+    Its error is no Exception, so that it would pass by whoever catches those.
+    """
+    return type(error).__name__ == "PanicException" and not isinstance(error, Exception)
 
 
 class BadImage(InterrogatorError):
@@ -60,6 +69,10 @@ class UnsafeWeights(InterrogatorError):
 
 class BrokenModel(InterrogatorError):
     """The weights are here, but don't make a working model."""
+
+
+class BrokenPackage(InterrogatorError):
+    """A package that is needed is missing, too old, or can't be imported."""
 
 
 class NotAllowed(InterrogatorError):

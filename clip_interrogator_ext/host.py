@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 from collections import deque
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 Progress = Callable[[str, int, int], None]
+
+_LONGEST_NAME = 100  # of what is put into a folder
 
 
 class Host(Protocol):
@@ -46,11 +49,11 @@ class Host(Protocol):
 
     @property
     def trusted(self) -> bool:
-        """Whether whoever asks may name paths of this machine, download and delete models."""
+        """Whether whoever asks may change what is installed, and name any path of this machine."""
 
     @property
-    def folders_open(self) -> bool:
-        """Whether whoever asks may name folders to read pictures from and to write into."""
+    def paths_hidden(self) -> bool:
+        """Whether nobody may name a path of this machine, nor be told one, not even if trusted."""
 
     @property
     def chosen_models(self) -> frozenset[str]:
@@ -62,8 +65,11 @@ class Host(Protocol):
     def others_wait(self) -> bool:
         """Say whether somebody waits for the device while we hold it."""
 
-    def interrupted(self) -> bool:
-        """Say whether the running task is to stop."""
+    def holds_device(self) -> bool:
+        """Say whether this thread works for a task that has the device already."""
+
+    def interrupted(self, task: str) -> bool:
+        """Say whether a task of ours, or the one around this thread, was told to stop."""
 
     def progress(self, label: str, done: int, total: int) -> None:
         """Show how far a step of the running task is."""
@@ -102,7 +108,7 @@ class StandaloneHost:
         self.other_lists: Mapping[str, Path] = {}
         self.after_run = "keep"
         self.trusted = True
-        self.folders_open = True
+        self.paths_hidden = False
         self.chosen_models: frozenset[str] = frozenset()
         self._show = show
         self._line: deque[object] = deque()
@@ -136,11 +142,15 @@ class StandaloneHost:
         """Say whether somebody waits for the device while we hold it."""
         return len(self._line) > 1
 
+    def holds_device(self) -> bool:
+        """Return False: no task is around ours."""
+        return False
+
     def interrupt(self) -> None:
         """Ask the running task to stop, or the next one where none is running."""
         self._stop.set()
 
-    def interrupted(self) -> bool:
+    def interrupted(self, task: str = "") -> bool:  # noqa: ARG002 - whichever runs was meant
         """Say whether the running task is to stop."""
         return self._stop.is_set()
 
@@ -183,6 +193,33 @@ def is_folder(name: str | Path) -> bool:
         return as_path(name).is_dir()
     except (OSError, ValueError):
         return False
+
+
+def is_file(name: str | Path) -> bool:
+    """Say whether a name is that of a file; a name that can't be one is not."""
+    try:
+        return as_path(name).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def can_be_folder(name: str | Path) -> bool:
+    """Say whether a folder of that name could be on this machine, with files in it."""
+    try:
+        Path(as_path(name), "x" * _LONGEST_NAME).lstat()
+    except OSError as error:
+        return error.errno != errno.ENAMETOOLONG
+    except ValueError:  # it holds a sign that no name has
+        return False
+    return True
+
+
+def names_a_path(name: str) -> bool:
+    """Say whether a model's name is written like a path, or as architecture=FILE; looks nowhere."""
+    return (
+        "=" in name or "\\" in name or name.startswith(("/", "~", "."))
+        or Path(name).is_absolute() or ".." in Path(name).parts
+    )
 
 
 def user_cache_dir() -> Path:

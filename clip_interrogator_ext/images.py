@@ -15,6 +15,7 @@ import warnings
 from collections import deque
 from contextlib import contextmanager, suppress
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -24,7 +25,7 @@ from PIL import Image, UnidentifiedImageError
 from clip_interrogator_ext.errors import BadImage, TooLarge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 log = logging.getLogger(__name__)
 
@@ -42,12 +43,24 @@ SUFFIXES = (
     ".tif", ".tiff", ".avif", ".heic", ".heif", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm",
     ".pnm", ".tga",
 )  # fmt: skip
+# Decoders that Pillow has in Python: a small file can keep them busy for hours.
+SLOW_DECODERS = {"bmp_rle", "ppm_plain"}
 # Format: the module whose import adds a decoder to Pillow, and the package that brings it.
 PLUGINS = {
     "HEIF": ("pillow_heif.HeifImagePlugin", "pillow-heif"),
     "AVIF": ("pillow_avif", "pillow-avif-plugin"),
 }
 
+# What no picture has more of.
+MOST_BLOCKS = 2**16
+MOST_COMMENT_BLOCKS = 2**12
+MOST_EXIF_SEGMENTS = 16
+MOST_TIFF_MARKS = 64
+MOST_NUMBERS = 2**20
+
+TIFF_MARK, NO_FILL = re.compile(rb"II[*+]\0|MM\0[*+]"), re.compile(rb"[^\xff]")
+JPEG_SCAN, JPEG_BARE = 0xDA, {0, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)}
+GIF_EXTENSION, GIF_COMMENT, GIF_PICTURE = 0x21, 0xFE, 0x2C
 ORIENTATION, EXIF_DIRECTORY, USER_COMMENT = 0x0112, 0x8769, 0x9286
 BYTES_OF_TYPE = {3: 2, 8: 2, 4: 4, 9: 4, 11: 4, 13: 4, 5: 8, 10: 8, 12: 8, 16: 8, 17: 8, 18: 8}
 UPRIGHT_BY = {
@@ -72,8 +85,49 @@ def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
         return _upright_rgb(image, name)
 
 
+def open_whole(source: str | Path | bytes | BinaryIO) -> Image.Image:
+    """Open a picture upright in RGBA, for a program that asks for all that it holds.
+
+    Its transparency is kept, and in `info` the texts that it carries; generation data of other
+    places stands there as `parameters`. Raises BadImage as `open_image` does.
+    """
+    data, name = _read(source)
+    with _reading(name), _opened(data, name) as image:
+        whole = _upright(image, name, _rgba)
+        # XMP would say how the picture is to be turned, which is done.
+        whole.info = {
+            key: text for key, text in image.info.items()
+            if isinstance(key, str) and isinstance(text, str) and "xmp" not in key.lower()
+        }
+        parameters = embedded_parameters(image)
+    if parameters and not any(key in whole.info for key in ("parameters", "prompt")):
+        whole.info["parameters"] = parameters
+    return whole
+
+
+def thumbnail(source: str | Path | bytes | BinaryIO, side: int) -> Image.Image:
+    """Open a picture upright in RGB, at most so many pixels wide and high.
+
+    Raises BadImage as `open_image` does.
+    """
+    data, name = _read(source)
+    with _reading(name), _opened(data, name) as image:
+        image.draft("RGB", (2 * side, 2 * side))  # a JPEG is decoded small, in no time
+        small = _upright_rgb(image, name)
+    small.thumbnail((side, side))
+    return small
+
+
 def decode_base64(text: str) -> Image.Image:
     """Open a picture written as plain base64 or as a data URL, upright and in RGB.
+
+    Raises BadImage as `open_image` and `base64_bytes` do.
+    """
+    return open_image(base64_bytes(text))
+
+
+def base64_bytes(text: str) -> bytes:
+    """Return the bytes of a picture that is written as plain base64 or as a data URL.
 
     Spaces and line breaks may stand anywhere, padding may be missing. Nothing is ever fetched:
     other addresses are refused with BadImage.
@@ -89,10 +143,9 @@ def decode_base64(text: str) -> Image.Image:
     if len(text) // 4 * 3 > MAX_BYTES:
         raise _too_many_bytes("The picture")
     try:
-        data = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except ValueError as error:
         raise BadImage("The picture is not valid base64: encode its bytes again.") from error
-    return open_image(data)
 
 
 def as_picture(image: Image.Image | str | Path) -> Image.Image:
@@ -260,7 +313,7 @@ def _opened(data: bytes, name: str) -> Image.Image:
     """Open a picture as far as its header, and refuse it if it is too large to go on."""
     Image.init()
     plugged = _plugged_format(data)
-    if _overclaims(data):
+    if _is_bomb(data):
         raise BadImage(f"{name} is damaged in its header: save or download it again.")
     try:
         # Pillow stumbles over the names of formats that it does not know.
@@ -280,6 +333,10 @@ def _opened(data: bytes, name: str) -> Image.Image:
         raise TooLarge(
             f"{name} has {width} x {height} pixels, more than {MAX_PIXELS // 10**6} million:"
             " make it smaller first."
+        )
+    if any(tile[0] in SLOW_DECODERS for tile in getattr(image, "tile", ())):
+        raise BadImage(
+            f"{name} is written in a way that takes too long to read: save it as PNG or JPEG."
         )
     return image
 
@@ -302,10 +359,77 @@ def _plugged_format(data: bytes) -> str | None:
     return kind
 
 
+# Bombs: headers that Pillow would read for hours, or into far more memory than the file has bytes
+
+
+def _is_bomb(data: bytes) -> bool:
+    if data[:3] == b"\xff\xd8\xff":
+        return _is_jpeg_bomb(data)
+    if data[:3] == b"GIF":
+        return _is_gif_bomb(data)
+    if data[4:8] == b"ftyp":
+        # Its EXIF lies anywhere. In compressed pixels its mark comes up once in gigabytes.
+        marks = [found.start() for found in islice(TIFF_MARK.finditer(data), MOST_TIFF_MARKS)]
+        return len(marks) == MOST_TIFF_MARKS or any(_overclaims(data[at:]) for at in marks)
+    return _overclaims(data)
+
+
+def _is_jpeg_bomb(data: bytes) -> bool:
+    """Look at the segments before the pixels, where Pillow finds them."""
+    exif: list[bytes] = []
+    junk, at = 0, 2
+    for _ in range(MOST_BLOCKS):
+        mark = data.find(b"\xff", at)
+        after = NO_FILL.search(data, mark) if mark >= 0 else None
+        if after is None:
+            return _overclaims(b"".join(exif))
+        junk += after.start() - at
+        marker, at = data[after.start()], after.end()
+        if marker == JPEG_SCAN:
+            return _overclaims(b"".join(exif))
+        if junk > MOST_BLOCKS:
+            return True
+        if marker in JPEG_BARE:
+            continue
+        length = int.from_bytes(data[at : at + 2], "big")
+        body = data[at + 2 : at + length]
+        at += max(2, length)
+        if body[:6] == b"Exif\0\0":
+            exif.append(body[6:])
+        if (body[:4] == b"MPF\0" and _overclaims(body[4:])) or len(exif) > MOST_EXIF_SEGMENTS:
+            return True
+    return True
+
+
+def _is_gif_bomb(data: bytes) -> bool:
+    """Count the blocks before the first picture: of comments, Pillow copies all for each block."""
+    flags = data[10] if len(data) > 10 else 0
+    at = 13 + (3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0)
+    blocks = comments = 0
+    while at + 1 < len(data) and data[at] != GIF_PICTURE:
+        if data[at] != GIF_EXTENSION:
+            at, blocks = at + 1, blocks + 1
+        else:
+            is_comment, at = data[at + 1] == GIF_COMMENT, at + 2
+            blocks, comments = blocks + 1, comments + is_comment
+            while at < len(data) and data[at]:
+                at, blocks, comments = at + data[at] + 1, blocks + 1, comments + is_comment
+            at += 1
+        if blocks > MOST_BLOCKS or comments > MOST_COMMENT_BLOCKS:
+            return True
+    return False
+
+
 # Colors
 
 
 def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
+    return _upright(image, name, _rgb)
+
+
+def _upright(
+    image: Image.Image, name: str, colors: Callable[[Image.Image], Image.Image]
+) -> Image.Image:
     if 0 in image.size:
         raise BadImage(f"{name} has no pixels: choose another picture.")
     position = image.tell()
@@ -315,7 +439,7 @@ def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
         # A file may hold its EXIF behind its pixels, and a mode may change once they are there.
         image.load()
         turn = UPRIGHT_BY.get(_orientation(image))
-        upright = _rgb(image)
+        upright = colors(image)
     finally:
         if position:
             image.seek(position)
@@ -327,16 +451,26 @@ def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """Return a new RGB picture with the colors that a viewer would show."""
+    """Return a new RGB picture with the colors that a viewer would show on white."""
+    shown = _shown(image)
+    if shown.mode == "RGBA":
+        paper = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(paper, shown).convert("RGB")
+    return shown
+
+
+def _rgba(image: Image.Image) -> Image.Image:
+    """Return a new RGBA picture with the colors that a viewer would show."""
+    return _shown(image).convert("RGBA")
+
+
+def _shown(image: Image.Image) -> Image.Image:
+    """Return a new picture in 8 bits, in RGBA where parts of it may be transparent, else in RGB."""
     if image.mode == "F" or image.mode.startswith("I"):
         return _eight_bits(image).convert("RGB")
     if image.mode in {"La", "RGBa"}:
         image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
-    if _has_transparency(image):
-        colors = image.convert("RGBA")
-        paper = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(paper, colors).convert("RGB")
-    return image.convert("RGB")
+    return image.convert("RGBA" if _has_transparency(image) else "RGB")
 
 
 def _has_transparency(image: Image.Image) -> bool:
@@ -385,20 +519,29 @@ def _exif_block(image: Image.Image) -> bytes:
 
 
 def _overclaims(block: bytes) -> bool:
-    """Say whether the first directory of a TIFF block points to far more than there is."""
-    return sum(min(size, len(block)) for _, size, _ in _entries(block)) > 16 * len(block)
+    """Say whether the first directory of a TIFF block points to more than there is.
+
+    Numbers in it become a Python object each.
+    """
+    claimed = 0
+    for _, size, _, numbers in _entries(block):
+        claimed += min(size, len(block))
+        if claimed > 2 * len(block) or min(numbers, len(block)) > MOST_NUMBERS:
+            return True
+    return False
 
 
 def _find(block: bytes, wanted: int, directory: int | None = None) -> tuple[int, int]:
     """Return size and offset of a tag's value, zeros if there is none."""
     entries = _entries(block, directory)
-    return next(((size, offset) for tag, size, offset in entries if tag == wanted), (0, 0))
+    return next(((size, offset) for tag, size, offset, _ in entries if tag == wanted), (0, 0))
 
 
-def _entries(block: bytes, directory: int | None = None) -> Iterator[tuple[int, int, int]]:
-    """Read a directory of a TIFF or BigTIFF block: tag, size of the value in bytes, offset.
+def _entries(block: bytes, directory: int | None = None) -> Iterator[tuple[int, int, int, int]]:
+    """Read a directory of a TIFF or BigTIFF block.
 
-    Without an offset of its own it is the first directory. Anything broken ends the reading.
+    Yields tag, size of the value in bytes, offset, and of how many numbers it is, if any. Without
+    an offset of its own it is the first directory. Anything broken ends the reading.
     """
     order = {b"II": "<", b"MM": ">"}.get(block[:2])
     if order is None:
@@ -417,7 +560,8 @@ def _entries(block: bytes, directory: int | None = None) -> Iterator[tuple[int, 
         entry = struct.Struct(f"{order}HH{long}{long}")
         for index in range(min(entries, 2**16)):
             tag, kind, count, offset = entry.unpack_from(block, first + index * entry.size)
-            yield tag, count * BYTES_OF_TYPE.get(kind, 1), offset
+            numbers = count if kind in BYTES_OF_TYPE else 0
+            yield tag, count * BYTES_OF_TYPE.get(kind, 1), offset, numbers
 
 
 # Generation data

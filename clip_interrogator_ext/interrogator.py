@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
@@ -189,10 +190,11 @@ class Interrogator:
         for_vectors = [encoder.preprocess for encoder in self.encoders if vectors]
 
         def prepare(image: Image.Image) -> Prepared:
-            return Prepared(
-                None if for_caption is None else for_caption(image),
-                tuple(preprocess(image) for preprocess in for_vectors),
-            )
+            with memory_errors():
+                return Prepared(
+                    None if for_caption is None else for_caption(image),
+                    tuple(preprocess(image) for preprocess in for_vectors),
+                )
 
         return prepare
 
@@ -320,12 +322,15 @@ class Interrogator:
 
     def close(self) -> None:
         """Let go of all networks and vectors, and give their memory back."""
+        networks = (*self.encoders, *([self._captioner] if self._captioner else []))
+        modules = [weakref.ref(network.module) for network in networks]
+        del networks
         self._captioner = None
         self.encoders = ()
         self._tables.clear()
         self._vocabularies.clear()
         self._residency.clear()
-        return_free_memory()
+        return_free_memory(cycles=any(module() is not None for module in modules))
 
     def _answer(self, scene: Scene, options: InterrogateOptions, tick: Tick) -> Draft:
         try:

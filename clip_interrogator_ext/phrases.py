@@ -96,7 +96,7 @@ def put_back(text: str, phrases: Sequence[str], place: int) -> str:
 
 def split_parameters(parameters: str) -> tuple[str, str]:
     """Return the prompt and the negative prompt of a picture's generation data."""
-    lines = parameters.strip().splitlines()
+    lines = re.split(r"\r?\n", parameters.strip())  # as the WebUI does, and at no other sign
     if lines and re.match(r"\s*Steps: \d", lines[-1]):
         del lines[-1]
     mark = "Negative prompt:"

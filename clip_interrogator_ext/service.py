@@ -2,42 +2,42 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from clip_interrogator_ext import catalog
+from clip_interrogator_ext import catalog, packages
 from clip_interrogator_ext.errors import (
     BadWordList,
     InterrogatorError,
     Interrupted,
     NotAllowed,
     OutOfMemory,
+    is_panic,
 )
 from clip_interrogator_ext.host import (
     Host,
     Progress,
     StandaloneHost,
     as_path,
-    is_folder,
+    names_a_path,
     user_cache_dir,
 )
 from clip_interrogator_ext.images import as_picture
 from clip_interrogator_ext.options import InterrogateOptions, ModelOptions
-from clip_interrogator_ext.results import Look, Run, Status
+from clip_interrogator_ext.results import Look, Status
+from clip_interrogator_ext.runs import Runs, RunState
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from clip_interrogator_ext.interrogator import Interrogator, Prepared
-    from clip_interrogator_ext.results import Analysis, ModelPlace, Prompt
+    from clip_interrogator_ext.results import Analysis, ModelPlace, Prompt, Run
     from clip_interrogator_ext.vocabulary.lists import Category
     from clip_interrogator_ext.vocabulary.own import OwnLists
     from clip_interrogator_ext.vocabulary.sets import WordSet
@@ -48,44 +48,6 @@ log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
 _SMALLER = 4  # how much smaller the chunks are after memory ran out once
-_numbers = itertools.count(1)
-
-
-@dataclass(eq=False)
-class _Run:
-    """A task from its being asked for to its end, as other threads may see and stop it."""
-
-    task: str
-    kind: str
-    stopped: threading.Event = field(default_factory=threading.Event)
-    running: bool = False
-    label: str = ""
-    done: int = 0
-    total: int = 0
-    asked_at: float = field(default_factory=time.monotonic)
-    step_at: float = 0.0
-
-    def report(self, label: str, done: int, total: int) -> None:
-        if label != self.label:
-            self.step_at = time.monotonic()
-        self.label, self.done, self.total = label, done, total
-
-    def seen(self) -> Run:
-        now, left = time.monotonic(), None
-        label, done, total = self.label, self.done, self.total
-        if self.running and 0 < done <= total:
-            left = (now - self.step_at) / done * (total - done)
-        return Run(
-            task=self.task,
-            kind=self.kind,
-            running=self.running,
-            stopping=self.stopped.is_set(),
-            label=label,
-            done=done,
-            total=total,
-            seconds=now - self.asked_at,
-            seconds_left=left,
-        )
 
 
 class Series:
@@ -146,8 +108,7 @@ class Service:
         self.use_folders(cache_dir, lists_dir, wildcards_dir, interrogate_dir)
         self._interrogator: Interrogator | None = None
         self._made_of: tuple[object, ...] = ()
-        self._runs: list[_Run] = []
-        self._runs_lock = threading.Lock()
+        self._runs = Runs()
         self._here = threading.local()  # the series of each thread
         self._smaller: dict[ModelOptions, ModelOptions] = {}  # after memory ran out once
 
@@ -266,7 +227,7 @@ class Service:
         from clip_interrogator_ext.vocabulary import classic
 
         self._require_trust("Installing packages")
-        with self._announced("install", task) as run:
+        with self._runs.announced("install", task) as run:
             run.running = True
             return classic.install(self._tick_of(run))
 
@@ -328,7 +289,8 @@ class Service:
         from clip_interrogator_ext.models import store
 
         self._require_trust("Downloading models")
-        with self._announced("download", task) as run:
+        self._require_open(name)
+        with self._runs.announced("download", task) as run:
             run.running = True
             return store.download(name, self.host.models_dirs, self._tick_of(run))
 
@@ -340,6 +302,7 @@ class Service:
         from clip_interrogator_ext.models import store
 
         self._require_trust("Deleting models")
+        self._require_open(name)
         with self.host.exclusive("delete"):
             if name in {network.name for network in self.status().loaded}:
                 self._close()
@@ -354,23 +317,22 @@ class Service:
 
         return open_clip.count_clip_tokens(text)
 
+    def runs(self) -> tuple[Run, ...]:
+        """Return what is running and waiting, in its order; never waits."""
+        return self._runs.seen()
+
     def status(self) -> Status:
         """Return what is running, waiting and loaded; never waits."""
-        with self._runs_lock:
-            runs = tuple(run.seen() for run in self._runs)
         engine = self._interrogator
-        return Status(runs, engine.loaded() if engine is not None else ())
+        return Status(self.runs(), engine.loaded() if engine is not None else ())
 
     def interrupt(self, task: str | None = None) -> bool:
         """Stop the task of that name, or all of them; say whether there was one.
 
-        A run that waits for the device ends when its turn comes.
+        Whoever asked is answered within a second, with what had been found. What can't be broken
+        off, such as loading a model, ends by itself, and the next run waits for it.
         """
-        with self._runs_lock:
-            found = [run for run in self._runs if task in (None, run.task)]
-        for run in found:
-            run.stopped.set()
-        return bool(found)
+        return self._runs.stop(task)
 
     def interrogate(
         self,
@@ -504,13 +466,19 @@ class Service:
         asked = models or ModelOptions()
         self._require_allowed(asked)
         series: Series | None = getattr(self._here, "series", None)
-        with self._announced(kind, task) as run, (
-            self._turn(run.task) if series is None else series.turn()
-        ):
-            run.running = True
-            tick = self._tick_of(run)
-            tick("", 0, 0)  # it may have been stopped while it waited
-            return self._twice(asked, work, tick)
+
+        def do(run: RunState) -> Answer:
+            with self._turn(run.task) if series is None else series.turn():
+                run.running = True
+                tick = self._tick_of(run)
+                tick("", 0, 0)  # it may have been stopped while it waited
+                return self._twice(asked, work, tick)
+
+        if series is None and not self.host.holds_device():
+            return self._runs.answer(kind, task, do, self.host.interrupted)
+        # This very thread has the device.
+        with self._runs.announced(kind, task) as run:
+            return do(run)
 
     @contextmanager
     def _turn(self, task: str) -> Iterator[None]:
@@ -546,21 +514,14 @@ class Service:
         elif self.host.after_run == "offload" and self._interrogator is not None:
             self._interrogator.offload()
 
-    @contextmanager
-    def _announced(self, kind: str, task: str | None) -> Iterator[_Run]:
-        """List a run, from now to its end, among those that can be seen and stopped."""
-        run = _Run(task or f"{kind}-{next(_numbers)}", kind)
-        with self._runs_lock:
-            self._runs.append(run)
-        try:
-            yield run
-        finally:
-            with self._runs_lock:
-                self._runs.remove(run)
+    @property
+    def paths_open(self) -> bool:
+        """Whether whoever asks may name any path of this machine, and be told them."""
+        return self.host.trusted and not self.host.paths_hidden
 
     def require_folders(self) -> None:
         """Raise NotAllowed where whoever asks may not name folders of this machine."""
-        if not self.host.folders_open:
+        if not self.paths_open:
             raise NotAllowed(
                 "Folders of this machine are closed here, because the WebUI was started with "
                 "--hide-ui-dir-config, or listens to other machines without "
@@ -575,25 +536,41 @@ class Service:
             )
 
     def _require_allowed(self, models: ModelOptions) -> None:
-        """Refuse to strangers paths outside the models folders, and what would be downloaded.
+        """Refuse paths that whoever asks may not name, and to strangers what would be downloaded.
 
         What the owner has chosen in the settings is open to all.
         """
-        if self.host.trusted:
+        if self.paths_open:
             return
         open_to_all = {catalog.DEMO, catalog.NO_CAPTIONER, *self.host.chosen_models}
         for name in {*models.backbones, models.captioner} - open_to_all:
-            _, equals, file = name.partition("=")
-            if name not in catalog.CAPTIONERS and (equals or is_folder(name)):
-                path = as_path(file if equals else name).resolve()
-                if not any(path.is_relative_to(one.resolve()) for one in self.host.models_dirs):
-                    self._require_trust("Naming a path outside the models folders")
-            elif self.place(name) is None:
+            self._require_open(name)
+            if not self.host.trusted and self.place(name) is None:
                 self._require_trust(f"{name} is not on this machine, and downloading models")
+
+    def _require_open(self, name: str) -> None:
+        """Refuse a model's name that is a path which whoever asks may not name.
+
+        What is said is the same whether anything is there or not.
+        """
+        from clip_interrogator_ext.models import store
+
+        hidden = self.host.paths_hidden
+        if self.paths_open or (not hidden and store.is_within(name, self.host.models_dirs)):
+            return
+        if not names_a_path(name):
+            store.require_published(name)
+        elif hidden:
+            raise NotAllowed(
+                "Naming paths of this machine is switched off here, because the WebUI was started "
+                "with --hide-ui-dir-config. Choose a model by its name, or in the settings."
+            )
+        else:
+            self._require_trust("Naming a path outside the models folders")
 
     def without_paths(self, text: str) -> str:
         """Return a text without this machine's folders, for whoever may not know them."""
-        if not self.host.trusted:
+        if not self.paths_open:
             for folder in self.host.models_dirs:
                 text = text.replace(str(folder), "(models folder)")
             text = text.replace(str(self.cache_dir.absolute()), "(cache folder)")
@@ -606,17 +583,22 @@ class Service:
     @contextmanager
     def _closed_on_failure(self) -> Iterator[None]:
         """Unload everything when memory runs out or something unforeseen happens."""
+        from clip_interrogator_ext.models.residency import memory_errors
+
         try:
-            yield
+            with memory_errors():
+                yield
         except BaseException as error:
             # The frames of the traceback would keep networks and tensors alive.
             traceback.clear_frames(error.__traceback__)
-            if isinstance(error, OutOfMemory) or not isinstance(error, InterrogatorError):
+            foreseen = isinstance(error, InterrogatorError) and not is_panic(error.__cause__)
+            if isinstance(error, OutOfMemory) or not foreseen:
                 self._close()
             raise
 
     def _engine(self, models: ModelOptions, tick: Progress) -> Interrogator:
         """Return the interrogator for these models, which is kept until others are asked for."""
+        packages.require(*packages.FOUNDATIONS)
         from clip_interrogator_ext.interrogator import Interrogator
         from clip_interrogator_ext.vocabulary.tables import PhraseStore
 
@@ -639,9 +621,9 @@ class Service:
         if engine is not None:
             engine.close()
 
-    def _tick_of(self, run: _Run) -> Progress:
+    def _tick_of(self, run: RunState) -> Progress:
         def tick(label: str, done: int, total: int) -> None:
-            if run.stopped.is_set() or self.host.interrupted():
+            if run.stopped.is_set() or self.host.interrupted(run.task):
                 raise Interrupted("The run was stopped.")
             if label:
                 run.report(label, done, total)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio
+import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -31,13 +32,21 @@ def chromium() -> str | None:
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 
 
+needs_chromium = pytest.mark.skipif(
+    chromium() is None and os.environ.get(REQUIRED) != "1",
+    reason="Chromium is not installed; the page is tested in it",
+)
+
+
 @contextmanager
-def launched() -> Iterator[Browser]:
+def launched(*arguments: str) -> Iterator[Browser]:
     """Start Chromium without a window, and end it."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=chromium(),
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+            args=[
+                "--no-sandbox", "--disable-gpu", "--disable-background-networking", *arguments,
+            ],
         )
         try:
             yield browser
@@ -47,7 +56,10 @@ def launched() -> Iterator[Browser]:
 
 @contextmanager
 def served(
-    folder: Path, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    folder: Path,
+    arguments: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    ending: signal.Signals = signal.SIGINT,
 ) -> Iterator[str]:
     """Serve the page from a process of its own, with its caches in a folder; give its address."""
     with socket.socket() as free:
@@ -73,12 +85,39 @@ def served(
             _wait(process, address, log)
             yield address
         finally:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(ending)
             try:
-                process.wait(5)
+                process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+@pytest.fixture(scope="module", name="chromium")
+def chromium_of_a_module() -> Iterator[Browser]:
+    """A browser for all tests of a file."""
+    with launched() as chromium:
+        yield chromium
+
+
+@pytest.fixture(name="page")
+def page_without_failures(chromium: Browser) -> Iterator[Page]:
+    """A page of a browser that remembers nothing, in which no script fails."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
+    page = context.new_page()
+    failures: list[str] = []
+    page.on("pageerror", lambda error: failures.append(str(error)))
+    yield page
+    context.close()
+    assert not failures
+
+
+def write_lists(folder: Path, lists: Mapping[str, Sequence[str]]) -> Path:
+    """Write word lists into a folder, which is made, and return it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, lines in lists.items():
+        (folder / f"{name}.txt").write_text("\n".join(lines), encoding="utf-8")
+    return folder
 
 
 def _wait(process: subprocess.Popen[bytes], address: str, log: Path) -> None:

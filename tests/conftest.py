@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from clip_interrogator_ext.models.torchvision_operators import import_torchvision
+from tests.faults import disk, in_time, open_folder  # noqa: F401 - fixtures
 
 import_torchvision()  # the peer imports open_clip by itself
 
@@ -22,7 +23,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="a WebUI's folder, with its virtual environment in venv/; may be given again",
     )
     parser.addoption(
+        "--checkpoints", metavar="FOLDER",
+        help="where a checkpoint of Stable Diffusion lies for the tests with --webui to generate "
+        "with; its weights may be random",
+    )
+    parser.addoption(
         "--screenshots", metavar="FOLDER", help="where the tests with --webui put their pictures"
+    )
+    parser.addoption(
+        "--thorough", action="store_true",
+        help="try faults as often as docs/reliability.md says, which takes hours",
     )
 
 
@@ -42,9 +52,13 @@ HALF = pytest.param(torch.float16, marks=needs_half_on_cpu)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print how often phrases of nearly equal similarity changed places against the peer."""
+    """Print what tests have measured."""
     reports = [one for one in terminalreporter.getreports("passed") if one.when == "call"]
     properties = [each for report in reports for each in report.user_properties]
+    for name, text in properties:
+        if name == "figures":
+            terminalreporter.write_line(text)
+    # How often phrases of nearly equal similarity changed places against the peer.
     ties = [count for name, count in properties if name == "near_ties"]
     if ties:
         terminalreporter.write_line(

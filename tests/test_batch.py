@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -498,14 +499,17 @@ def test_kohya_names_pictures_by_their_full_paths(engine, photos):
     }
 
 
+def test_parquet_without_pyarrow(photos, monkeypatch):
+    """A sentence says what to install."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(BadOption, match="pip install pyarrow"):
+        BatchOptions(str(photos), form="parquet")
+
+
 def test_parquet(engine, photos):
-    """With pyarrow it holds what jsonl holds; without, a sentence says what to install."""
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError:
-        with pytest.raises(BadOption, match="pip install pyarrow"):
-            BatchOptions(str(photos), form="parquet")
-        return
+    """It holds what jsonl holds."""
+    parquet = pytest.importorskip("pyarrow.parquet")
     draw(photos / "a.png", 1)
     run(engine, photos, form="parquet", beside=(("other",),))
     rows = parquet.read_table(photos / "prompts.parquet").to_pylist()

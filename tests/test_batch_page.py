@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import zipfile
@@ -10,19 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import expect
 
 from clip_interrogator_ext.batch.writers import WRITERS
 from tests import browser
-from tests.browser import PATIENCE, PICTURES, Driver
+from tests.browser import PATIENCE, PICTURES, Driver, chromium_of_a_module, page_without_failures  # noqa: F401 - fixtures
 
-pytestmark = [
-    pytest.mark.hosts,
-    pytest.mark.skipif(
-        browser.chromium() is None and os.environ.get(browser.REQUIRED) != "1",
-        reason="Chromium is not installed; the page is tested in it",
-    ),
-]
+pytestmark = [pytest.mark.hosts, browser.needs_chromium]
 
 LISTS = {
     "artists": ["Ann Alpha"], "movements": ["cubism"], "sites": ["Somewhere"],
@@ -37,30 +30,9 @@ SAMPLES = sorted(PICTURES.iterdir())
 def address(tmp_path_factory) -> Iterator[str]:
     """The page's address, served with short word lists."""
     folder = tmp_path_factory.mktemp("page")
-    lists = folder / "lists"
-    lists.mkdir()
-    for name, lines in LISTS.items():
-        (lists / f"{name}.txt").write_text("\n".join(lines), encoding="utf-8")
+    lists = browser.write_lists(folder / "lists", LISTS)
     with browser.served(folder, ["--mode", "fast", "--lists-dir", str(lists)]) as served:
         yield served
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with browser.launched() as chromium:
-        yield chromium
-
-
-@pytest.fixture
-def page(chromium) -> Iterator[Page]:
-    """A page of a browser that remembers nothing, in which no script fails."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
-    page = context.new_page()
-    failures: list[str] = []
-    page.on("pageerror", lambda error: failures.append(str(error)))
-    yield page
-    context.close()
-    assert not failures
 
 
 @pytest.fixture

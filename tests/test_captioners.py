@@ -431,7 +431,7 @@ def test_missing_without_a_network_says_why(
         raise HfHubHTTPError.__bases__[0]("Name or service not known")
 
     monkeypatch.delenv("HF_HUB_OFFLINE")
-    monkeypatch.setattr(captioning.weights, "hub_is_reachable", lambda: True)
+    monkeypatch.setattr(captioning.downloads, "hub_is_reachable", lambda: True)
     monkeypatch.setattr(HfApi, "list_repo_files", no_network)
     with pytest.raises(errors.MissingModel, match=r"failed \(Name or service not known") as caught:
         load_captioner(OFFICIAL, [tmp_path], "cpu", torch.float32)
@@ -514,9 +514,9 @@ def test_a_download_goes_to_the_models_folder(
         return blip_copy / names[-1]
 
     monkeypatch.delenv("HF_HUB_OFFLINE")
-    monkeypatch.setattr(captioning.weights, "hub_is_reachable", lambda: True)
+    monkeypatch.setattr(captioning.downloads, "hub_is_reachable", lambda: True)
     monkeypatch.setattr(HfApi, "list_repo_files", lambda _api, _hub: published)
-    monkeypatch.setattr(captioning.weights, "fetch", fetch)
+    monkeypatch.setattr(captioning.downloads, "fetch", fetch)
     found = captioning.find(OFFICIAL, [tmp_path, tmp_path / "second"])
     assert found.folder == blip_copy
     assert asked == [(HUB, {*small, weights[0]}, tmp_path)]

@@ -30,8 +30,9 @@ def test_every_mode_has_its_row_in_the_readme():
 
 # Options of programs other than ours that the README speaks of.
 OTHERS = {
-    "--webui",  # of pytest, in conftest.py
-    "--api-auth", "--clip-models-path", "--enable-insecure-extension-access", "--nowebui",
+    "--webui", "--checkpoints",  # of pytest, in conftest.py
+    "--api-auth", "--clip-models-path", "--enable-insecure-extension-access", "--gradio-auth",
+    "--hide-ui-dir-config", "--nowebui",
 }
 
 

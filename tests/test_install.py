@@ -98,12 +98,3 @@ def test_requirements_are_those_of_the_package(script):
     assert set(script.NEEDED.values()) == {
         one for one in requirements if not one.startswith("torch>")
     }
-
-
-def test_the_tabs_notice_knows_the_same_packages(script):
-    """webui/notices.py can't be imported without a WebUI: its table is read as text."""
-    text = (ROOT / "clip_interrogator_ext" / "webui" / "notices.py").read_text(encoding="utf-8")
-    table = re.search(r"PACKAGES = \{(.*?)\}", text, re.DOTALL).group(1)
-    known = dict(re.findall(r'"(\w+)": "(\w+)"', table))
-    needed = {module: re.split("[<>=]", text)[0] for module, text in script.NEEDED.items()}
-    assert known == {"torch": "torch", **needed}

@@ -353,7 +353,6 @@ def test_unloading_leaves_nothing_behind(service, models, picture):
     module = weakref.ref(service._interrogator.encoders[0].module)
     table = weakref.ref(service._interrogator._tables["flavors"].vectors[0])
     service.unload()
-    gc.collect()
     assert module() is None
     assert table() is None
 
@@ -403,6 +402,25 @@ def test_a_stop_at_any_moment_is_survived(service, models, picture, mode):
     assert True in found
 
 
+@pytest.mark.parametrize("cycle", [True, False])
+def test_cycles_are_looked_for_only_where_a_network_is_in_one(
+    service, models, picture, monkeypatch, cycle
+):
+    """Some versions of transformers build them; looking holds up every thread."""
+    service.interrogate(picture, options("fast"), models)
+    module = service._interrogator.encoders[0].module
+    if cycle:
+        module.itself = [module]
+    freed = weakref.ref(module)
+    del module
+    looked = []
+    collect = gc.collect
+    monkeypatch.setattr(gc, "collect", lambda: looked.append(collect()))
+    service.unload()
+    assert freed() is None
+    assert bool(looked) is cycle
+
+
 def test_a_stop_before_the_run_stops_it(service, models, picture):
     """A stop that comes between two runs is not lost, and counts once."""
     service.host.interrupt()
@@ -428,7 +446,10 @@ def test_damaged_weights_are_an_error(service, models, picture, monkeypatch):
 
 
 def test_memory_returns_to_what_it_was(tmp_path, lists_dir):
-    """In a process of its own, resident memory after unload is within 5 % of that before."""
+    """Unloading gives back what a network took, and no further load leaves more behind.
+
+    What the first load leaves in the heap differs by up to 35 MB between processes, and then stays.
+    """
     program = """
 import sys, torch
 from PIL import Image
@@ -447,11 +468,11 @@ asked = InterrogateOptions(mode="fast", caption="a cat")
 service.interrogate(image, asked, ModelOptions(backbones=(small,), captioner="none"))
 service.unload()
 before = resident()
-service.interrogate(image, asked, ModelOptions(backbones=(big,), captioner="none"))
-loaded = resident()
-service.unload()
-after = resident()
-print(before, loaded, after)
+for _ in range(4):
+    service.interrogate(image, asked, ModelOptions(backbones=(big,), captioner="none"))
+    loaded = resident()
+    service.unload()
+    print(before, loaded, resident())
 """
     if not Path("/proc/self/statm").exists():
         pytest.skip("resident memory is read from /proc")
@@ -464,9 +485,11 @@ print(before, loaded, after)
         [sys.executable, "-c", program, str(big), str(small), str(tmp_path), str(lists_dir)],
         cwd=Path(__file__).parents[1], check=True, capture_output=True, text=True,
     ).stdout
-    before, loaded, after = map(float, answer.split())
+    rounds = [[float(number) for number in line.split()] for line in answer.splitlines()]
+    before, loaded, first = rounds[0]
     assert loaded > before + 150  # the network is 250 MB
-    assert after < before * 1.05
+    assert first - before < 0.2 * (loaded - before)
+    assert [after for _, _, after in rounds if after > first * 1.05] == []
 
 
 def test_a_request_checks_itself():

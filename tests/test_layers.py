@@ -14,8 +14,9 @@ NAME = PACKAGE.name
 
 # Lower numbers are further down; a module may import from its own height and below.
 HEIGHTS = {
-    "errors": 0, "catalog": 0, "options": 0, "results": 0, "settings": 0,
-    "images": 1, "phrases": 1, "words": 1, "host": 1, "progress": 1,
+    "errors": 0, "packages": 0, "catalog": 0, "options": 0, "results": 0, "settings": 0,
+    "origins": 0,
+    "images": 1, "phrases": 1, "words": 1, "host": 1, "progress": 1, "runs": 1, "files": 1,
     "models": 2,
     "vocabulary": 3, "search": 3,
     "interrogator": 4,

@@ -33,7 +33,6 @@ from clip_interrogator_ext.errors import (
 from clip_interrogator_ext.host import StandaloneHost
 from clip_interrogator_ext.interrogator import Interrogator
 from clip_interrogator_ext.models import open_clip, residency, torchvision_operators
-from clip_interrogator_ext.models.captioning import import_transformers
 from clip_interrogator_ext.models.continuations import find_causal_tower, pack, pack_evenly
 from clip_interrogator_ext.options import InterrogateOptions, ModelOptions
 from clip_interrogator_ext.vocabulary.lists import load_categories
@@ -543,7 +542,7 @@ def test_every_kind_of_image_tower_sees(tmp_path, picture, dtype, vision):
 
 def bert_folder(folder: Path) -> tuple[Path, dict]:
     """Save a tiny BERT and its tokenizer; return the folder and the configuration around it."""
-    transformers = import_transformers()
+    import transformers
     folder.mkdir()
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "cat", ","]
     (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
@@ -1018,6 +1017,23 @@ def test_a_run_that_failed_holds_no_tensors():
         run()
     assert caught.value.__cause__ is not None  # somebody still has the error
     assert held[0]() is None
+
+
+def test_a_stop_is_seen_between_two_layers_on_a_processor():
+    """All layers of a large network take seconds there, for which nobody who stops should wait."""
+    encoder = encoder_of(tiny_model(0))
+    reports: list[tuple[str, int, int]] = []
+    encoder.encode_texts(["a cat", "a dog"], lambda *report: reports.append(report), "words")
+    assert reports == [("words", 0, 2)] * 4 + [("words", 2, 2)]  # one before, and three layers
+
+    def stop(*report: object) -> None:
+        reports.append(report)
+        if len(reports) == 3:
+            raise Interrupted("stopped")
+
+    reports.clear()
+    with pytest.raises(Interrupted):
+        encoder.encode_texts(["a bird"], stop)
 
 
 @pytest.mark.parametrize("fails", [False, True])

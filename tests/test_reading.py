@@ -274,3 +274,21 @@ def test_a_folder_has_its_texts_whatever_their_case_but_no_hidden_ones(write):
     for hidden in ("places/._cities.txt", "places/.ipynb_checkpoints/cities.txt"):
         write(hidden, "nothing")
     assert read(path).parts == {"CITIES": ["Rome"]}
+
+
+def test_a_tree_brings_no_signs_that_a_text_may_not_hold(write):
+    """YAML can write them in letters; what is beside them is read."""
+    written = r"""
+- "a\0b"
+- fine
+- "c\x1b"
+- below: [good]
+- "d\0": [bad]
+"""
+    found = read(write("a.yaml", written))
+    assert sorted(found.lines) == ["fine", "good"]
+    assert list(found.parts) == ["below"]
+    told = "\n".join(found.problems.told())
+    assert "line 2: It holds signs that are no text" in told
+    assert "line 4: It holds signs that are no text" in told
+    assert r"The name 'd\x00' holds signs that are no text" in told

@@ -23,6 +23,7 @@ from clip_interrogator_ext.errors import (
     NotAllowed,
     UnknownModel,
 )
+from clip_interrogator_ext.files import lock
 from clip_interrogator_ext.models import open_clip, store
 from clip_interrogator_ext.models.weights import Source
 from tests.test_weights import Handler, Server
@@ -340,6 +341,48 @@ def test_a_link_to_another_model_of_ours_frees_nothing_of_it(ours):
     assert tree(ours) == {"notes.txt", "other.safetensors"}
 
 
+@pytest.mark.parametrize("name", [BACKBONE, CAPTIONER])
+def test_what_a_download_left_unfinished_can_be_deleted(name, ours):
+    """Not while it is under way; it is gone on with for a week, or makes room at once."""
+    hub = HUB if name == BACKBONE else CAPTIONER_HUB
+    partial = put(ours / f"models--{hub.replace('/', '--')}" / "blobs" / ".partial-feed")
+    with partial.open("r+b") as arriving:
+        lock(arriving.fileno())
+        with pytest.raises(NotAllowed, match="is being downloaded"):
+            store.delete(name, [ours])
+    assert store.place(name, [ours]) is None
+    assert store.delete(name, [ours]) == SIZE
+    assert tree(ours) == {"notes.txt"}
+    with pytest.raises(MissingModel, match="nothing to delete"):
+        store.delete(name, [ours])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="rights are others there")
+def test_a_model_that_may_not_be_deleted_is_left_whole(ours, tmp_path):
+    """A folder below it is read-only: nothing of the model goes. As another user than root."""
+    folder = flat_backbone(ours)
+    put(folder / "deep" / "more.safetensors")
+    (folder / "deep").chmod(0o555)
+    for one in (ours, folder):
+        one.chmod(0o777)
+    for parent in (tmp_path, *tmp_path.parents[:2]):
+        parent.chmod(0o755)
+    before = tree(ours)
+    child = os.fork()
+    if child == 0:
+        refused = False
+        with contextlib.suppress(BaseException):
+            if os.geteuid() == 0:
+                os.setuid(65534)
+            try:
+                store.delete(BACKBONE, [ours])
+            except NotAllowed as error:
+                refused = "Permission denied" in str(error)
+        os._exit(0 if refused else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert tree(ours) == before
+
+
 def test_a_model_in_use_is_left_whole(ours, monkeypatch):
     """Windows moves nothing that is open: then all of it stays, and the user is told why."""
     folder = flat_backbone(ours)
@@ -542,7 +585,7 @@ def test_a_download_from_a_hub_can_be_stopped(hub, ours, name, repository, file)
     body = os.urandom(30 << 20)
     hub.publish(repository, **{"config.json": b"{}", file: body})
     hub.held_back = file
-    answer = download(hub, name, ours, stop_at=1)
+    answer = download(hub, name, ours, stop_at=15)
     assert hub.halfway.is_set()
     assert answer["error"] == "Interrupted"
     assert answer["seconds"] < 1
@@ -586,7 +629,7 @@ def test_a_plain_address_is_downloaded_with_progress(hub, plain, ours):
 
 
 def test_a_download_from_a_plain_address_can_be_stopped(hub, plain, ours):
-    """At once, though the server hangs; what had come is cleared away and is no model."""
+    """At once, though the server hangs; what had come is kept, and is no model."""
     hub.held_back = ".pt"
     beats: list[float] = []
     stopped = []
@@ -599,17 +642,15 @@ def test_a_download_from_a_plain_address_can_be_stopped(hub, plain, ours):
 
     with pytest.raises(Interrupted, match="enough"):
         store.download(BACKBONE, [ours], tick)
-    assert time.monotonic() - stopped[0] < 1
-    assert max(later - earlier for earlier, later in itertools.pairwise(beats)) < 1
+    assert time.monotonic() - stopped[0] < 3
+    assert max(later - earlier for earlier, later in itertools.pairwise(beats)) < 3
     assert len(stopped) == 1
     assert store.place(BACKBONE, [ours]) is None
-    hub.go_on.set()
-    for _ in range(100):
-        if tree(ours) == {"notes.txt"}:
-            break
-        time.sleep(0.1)
-    assert tree(ours) == {"notes.txt"}
+    partial = f".partial-{Path(plain.url).name}"
+    assert tree(ours) == {"notes.txt", partial}
+    hub.held_back = "nothing"
     assert store.download(BACKBONE, [ours]).size_bytes == 20 << 20
+    assert tree(ours) == {"notes.txt", Path(plain.url).name}
 
 
 def test_offline_nothing_is_downloaded(ours, monkeypatch):

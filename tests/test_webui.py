@@ -9,17 +9,25 @@ import json
 import sys
 import threading
 import time
+import warnings
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
 import pytest
 import torch
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from clip_interrogator_ext import catalog
+from clip_interrogator_ext import catalog, packages
 from clip_interrogator_ext.errors import BadOption, BadWordList, Interrupted
+from clip_interrogator_ext.faces.tab.uploaded import Posted
 from clip_interrogator_ext.options import interrogate_options, model_options
 from clip_interrogator_ext.settings import SETTINGS
+from tests.posts import data_url
 
 pytestmark = pytest.mark.hosts
 
@@ -152,27 +160,31 @@ def test_waiting_that_is_broken_off_leaves_no_announcement(webui, host, monkeypa
 
 
 def test_an_interrupt_counts_for_the_job_that_runs(webui, host):
-    """One from before is forgotten when our job begins, and ours is forgotten when it ends."""
+    """One from before is forgotten when our job begins, and ours is forgotten when it ends.
+
+    Whoever waits for the job in another thread hears of it.
+    """
     webui.state.interrupt()
-    assert not host.interrupted()
+    assert not host.interrupted("x")
     with host.exclusive("x"):
-        assert not host.interrupted()
+        assert not host.interrupted("x")
         webui.state.interrupt()
-        assert host.interrupted()
+        assert host.interrupted("x")
+        assert not host.interrupted("another")  # a download, for instance
         elsewhere = []
-        thread = threading.Thread(target=lambda: elsewhere.append(host.interrupted()))
+        thread = threading.Thread(target=lambda: elsewhere.append(host.interrupted("x")))
         thread.start()
         thread.join()
-        assert elsewhere == [False]  # a download, for instance
+        assert elsewhere == [True]  # whoever waits for the run
     assert not webui.state.interrupted
-    assert not host.interrupted()
+    assert not host.interrupted("x")
 
 
 @pytest.mark.parametrize("how", ["skipped", "stopping_generation"])
 def test_skip_and_stop_end_our_job(webui, host, how):
     with host.exclusive("x"):
         setattr(webui.state, how, True)
-        assert host.interrupted()
+        assert host.interrupted("x")
 
 
 def fraction(state) -> float:
@@ -232,9 +244,9 @@ def test_inside_a_generation_neither_lock_nor_state_is_touched(webui, host, wher
         with host.exclusive("x"):
             host.progress("caption", 1, 2)
             seen.append((dict(vars(webui.state)), list(jobs_of(webui))) == before)
-            seen.append(host.interrupted())
+            seen.append(host.interrupted("x"))
             webui.state.interrupt()
-            seen.append(host.interrupted())
+            seen.append(host.interrupted("x"))
         seen.append(webui.state.interrupted)
 
     where(webui, work)
@@ -714,6 +726,7 @@ def test_a_setting_that_was_never_shown_has_its_default(webui):
         ("chunk_size", "many", 64), ("chunk_size", float("nan"), 64), ("chunk_size", 1e400, 64),
         ("max_flavors", "", None), ("max_flavors", " 12 ", 12), ("max_flavors", "0", 0),
         ("max_flavors", "many", None), ("token_budget", None, None), ("token_budget", "75", 75),
+        ("chunk_size", True, 64), ("max_flavors", True, None), ("caption_beams", False, 1),
         ("low_memory", True, True), ("low_memory", "yes", False),
         ("device", " ", None), ("device", "cuda:1", "cuda:1"), ("device", 5, None),
         ("clip", "", catalog.DEFAULT_BACKBONE), ("clip", "demo", "demo"),
@@ -875,8 +888,26 @@ def test_the_text_arrives_exactly(webui, fields):
 def test_what_is_empty_leaves_the_field_as_it_is(webui, fields):
     sent = click(webui, "img2img")[0]["fn"]("", "  ", None)
     assert all(is_no_change(value) for value in sent)
-    picture = object()
-    assert click(webui, "extras")[0]["fn"](picture) is picture
+
+
+def test_a_picture_is_sent_with_all_that_it_holds(webui, fields):
+    """What is clear stays clear, and the generation data is there for the WebUI to read."""
+    texts = PngInfo()
+    texts.add_text("parameters", "a fox")
+    data = BytesIO()
+    Image.new("RGBA", (4, 3), (255, 0, 0, 7)).save(data, "PNG", pnginfo=texts)
+    sent = click(webui, "extras")[0]["fn"](Posted(data_url(data.getvalue())))
+    assert (sent.mode, sent.size, sent.getpixel((0, 0))) == ("RGBA", (4, 3), (255, 0, 0, 7))
+    assert sent.info == {"parameters": "a fox"}
+
+
+def test_a_picture_that_can_not_be_read_is_not_sent(webui, fields):
+    """The texts are, and the other tab keeps the picture that it has."""
+    broken = Posted(data_url(b"no picture"))
+    with warnings.catch_warnings(record=True):
+        sent = click(webui, "img2img")[0]["fn"]("a fox", "", broken)
+    assert sent[0] == "a fox"
+    assert is_no_change(sent[2])
 
 
 def test_a_tab_that_is_not_there_is_no_target(webui, fields):
@@ -966,7 +997,7 @@ def load_ui(webui):
     call(webui, "before_ui")
     call(webui, "ui_settings")
     [[tab]] = call(webui, "ui_tabs")
-    call(webui, "app_started", None, SimpleNamespace(routes=[]))
+    call(webui, "app_started", None, FastAPI())
     return tab
 
 
@@ -1102,6 +1133,52 @@ def test_the_webuis_interrupt_ends_a_run(webui, picture):
     assert not webui.state.interrupted
 
 
+def test_a_run_outlives_a_reload_of_the_ui(webui, picture):
+    """The routes of the new page follow and stop what the old one has begun."""
+    load_ui(webui)
+    service = webui.ours().service()
+    setting = webui.ours("settings").setting
+    reached, go_on = threading.Event(), threading.Event()
+    progress = service.host.progress
+
+    def hold(label, done, total):
+        progress(label, done, total)
+        reached.set()
+        go_on.wait(30)
+
+    service.host.progress = hold
+    outcome = []
+
+    def ask():
+        try:
+            outcome.append(service.interrogate(
+                picture, interrogate_options(setting, mode="style"),
+                model_options(setting, ("demo",)), "mine",
+            ))
+        except Interrupted as stopped:
+            outcome.append(stopped)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    assert reached.wait(60)
+    load_ui(webui)
+    app = FastAPI()
+    call(webui, "app_started", None, app)
+    client = TestClient(app)
+    status = client.get("/interrogator/status").json()
+    assert [run["task"] for run in status["runs"]] == ["mine"]
+    assert client.post("/interrogator/interrupt", json={"task": "mine"}).json()["interrupted"]
+    go_on.set()
+    asking.join(30)
+    assert isinstance(outcome[0], Interrupted) or outcome[0].interrupted
+    while service.status().runs:
+        time.sleep(0.01)
+    assert is_free(webui.lock)
+    assert webui.state.job == ""
+    service.host.progress = progress
+    assert client.post("/interrogator/unload", json={}).status_code == 200
+
+
 # Notices
 
 
@@ -1141,7 +1218,6 @@ def test_an_update_asks_for_a_restart(webui, monkeypatch):
 
 
 def test_a_missing_package_comes_with_the_command(webui, monkeypatch):
-    notices = webui.ours("notices")
-    monkeypatch.setitem(notices.PACKAGES, "no_such_module", "no-such-package")
-    [sentence] = notices.notices()
-    assert f'"{sys.executable}" -m pip install no-such-package' in sentence
+    monkeypatch.setitem(packages._ALL, "no_such_module", "no-such-package")
+    [sentence] = webui.ours("notices").notices()
+    assert f'"{sys.executable}" -m pip install no-such-package torch==' in sentence

@@ -17,13 +17,14 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from clip_interrogator_ext.errors import BrokenModel, MissingModel, UnsafeWeights
-from clip_interrogator_ext.models import weights
+from clip_interrogator_ext.models import downloads, weights
 from clip_interrogator_ext.models.weights import Source
 
 pytestmark = pytest.mark.hosts
@@ -236,16 +237,16 @@ def test_a_hub_that_listens_is_reachable(no_hub, monkeypatch):
     """One connection to the hub's address tells."""
     from huggingface_hub import constants
 
-    assert not weights.hub_is_reachable()
+    assert not downloads.hub_is_reachable()
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
-        assert weights.hub_is_reachable()
+        assert downloads.hub_is_reachable()
 
 
 def test_behind_a_proxy_the_hub_counts_as_reachable(no_hub, monkeypatch):
     """Only the proxy knows, so nothing is asked of the network."""
     monkeypatch.setenv("http_proxy", "http://proxy.example.org:3128")
-    assert weights.hub_is_reachable()
+    assert downloads.hub_is_reachable()
 
 
 def test_without_a_network_the_answer_comes_at_once(no_hub, models_dir, caplog, capfd):
@@ -263,7 +264,7 @@ def test_the_hubs_logger_is_left_as_it_was():
     """huggingface_hub is quiet during our downloads only."""
     logger = logging.getLogger("huggingface_hub")
     before = logger.level
-    with contextlib.suppress(KeyError), weights.quiet_hub():
+    with contextlib.suppress(KeyError), downloads.quiet_hub():
         assert not logging.getLogger("huggingface_hub.utils._http").isEnabledFor(logging.ERROR)
         raise KeyError
     assert logger.level == before
@@ -274,7 +275,7 @@ def test_errors_of_the_hubs_network_library_are_download_errors(no_hub, models_d
     from huggingface_hub.utils import HfHubHTTPError
 
     error = HfHubHTTPError.__bases__[0]
-    monkeypatch.setattr(weights, "hub_is_reachable", lambda: True)
+    monkeypatch.setattr(downloads, "hub_is_reachable", lambda: True)
 
     def break_off(*_arguments: object, **_named: object) -> str:
         raise error("peer closed connection\nand more")
@@ -363,13 +364,13 @@ def test_a_plain_address_is_downloaded_once(no_hub, server, models_dir):
 def test_a_download_has_its_own_name_only_when_it_is_whole(no_hub, server, models_dir, monkeypatch):
     """While the hash is being checked the file lies under another name."""
     seen: list[list[str]] = []
-    check = weights.matches_published_hash
+    check = downloads._has_digits
 
-    def watch(path: Path, url: str) -> bool:
+    def watch(*arguments: Any) -> bool:
         seen.append([one.name for one in models_dir.iterdir()])
-        return check(path, url)
+        return check(*arguments)
 
-    monkeypatch.setattr(weights, "matches_published_hash", watch)
+    monkeypatch.setattr(downloads, "_has_digits", watch)
     path = weights.find(published(server, "/v0.2-weights", b"whole"), [models_dir])
     assert len(seen) == 1
     assert len(seen[0]) == 1
@@ -396,19 +397,29 @@ def test_a_downloaded_file_can_be_read_by_others(no_hub, server, models_dir):
     assert path.stat().st_mode == (models_dir / "new").stat().st_mode
 
 
-@pytest.mark.parametrize(
-    ("folder", "digest", "reason"),
-    [
-        ("/cut", None, r"was cut off"),
-        ("/v0.2-weights", "00000000", "does not have its published hash"),
-    ],
-)
-def test_a_spoilt_download_leaves_nothing(no_hub, server, models_dir, folder, digest, reason):
-    """Cut off or altered: a missing model, nothing under the final name, no partial file."""
-    source = published(server, folder, os.urandom(200_000), digest)
-    with pytest.raises(MissingModel, match=reason):
+def test_a_download_that_was_cut_off_is_no_model(no_hub, server, models_dir):
+    """It has no final name, and is kept to be gone on with."""
+    source = published(server, "/cut", os.urandom(200_000))
+    with pytest.raises(MissingModel, match=r"was cut off\); what has come is kept, and the next"):
+        weights.find(source, [models_dir])
+    assert [path.name for path in models_dir.iterdir()] == [f".partial-{Path(source.url).name}"]
+
+
+def test_an_altered_download_leaves_nothing(no_hub, server, models_dir):
+    """A missing model, nothing under the final name, no partial file."""
+    source = published(server, "/v0.2-weights", os.urandom(200_000), "00000000")
+    with pytest.raises(MissingModel, match="does not have its published size or hash"):
         weights.find(source, [models_dir])
     assert list(models_dir.iterdir()) == []
+
+
+def test_an_address_without_a_hash_is_not_asked(no_hub, server, models_dir):
+    """Gigabytes that could not be trusted afterwards are not fetched."""
+    server.files["/v0.2-weights/vit_x.pt"] = b"weights"
+    source = Source("ViT-X/e31", url=server.address("/v0.2-weights/vit_x.pt"), folders=("x",))
+    with pytest.raises(MissingModel, match="publishes no hash"):
+        weights.find(source, [models_dir])
+    assert server.asked == []
 
 
 def test_an_address_that_is_gone_is_a_missing_model(no_hub, server, models_dir):
@@ -476,8 +487,8 @@ def test_hashes_are_read_from_the_addresses_that_hold_them(tmp_path):
         f"https://github.com/mlfoundations/open_clip/releases/vit_x-e31-{digest[:8]}.pt",
     ]
     for url in good:
-        assert weights.matches_published_hash(path, url)
-        assert not weights.matches_published_hash(path, url.replace(digest[:8], "01234567"))
+        assert downloads.matches_published_hash(path, url)
+        assert not downloads.matches_published_hash(path, url.replace(digest[:8], "01234567"))
 
 
 @pytest.mark.parametrize(
@@ -488,7 +499,7 @@ def test_an_address_without_a_hash_matches_nothing(tmp_path, url):
     """No published hash is no licence."""
     path = tmp_path / "file"
     path.write_bytes(b"weights")
-    assert not weights.matches_published_hash(path, url)
+    assert not downloads.matches_published_hash(path, url)
 
 
 # --- reading ---

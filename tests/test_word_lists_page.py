@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Locator, expect
 
 from tests import browser
-from tests.browser import CASTLE, PATIENCE, Driver
+from tests.browser import CASTLE, PATIENCE, Driver, chromium_of_a_module, page_without_failures  # noqa: F401 - fixtures
 
-pytestmark = [
-    pytest.mark.hosts,
-    pytest.mark.skipif(
-        browser.chromium() is None and os.environ.get(browser.REQUIRED) != "1",
-        reason="Chromium is not installed; the page is tested in it",
-    ),
-]
+pytestmark = [pytest.mark.hosts, browser.needs_chromium]
 
 LISTS = {
     "artists": ["Ann Alpha"], "movements": ["cubism"], "sites": ["Somewhere"],
@@ -40,8 +33,7 @@ def lists(tmp_path_factory) -> Path:
 def address(tmp_path_factory, lists) -> Iterator[str]:
     """The page's address, served with short word lists and a folder of wildcards."""
     folder = tmp_path_factory.mktemp("page")
-    for name, lines in LISTS.items():
-        (lists / f"{name}.txt").write_text("\n".join(lines), encoding="utf-8")
+    browser.write_lists(lists, LISTS)
     wildcards = folder / "wildcards"
     wildcards.mkdir()
     for number in range(300):
@@ -52,24 +44,6 @@ def address(tmp_path_factory, lists) -> Iterator[str]:
     arguments = ["--lists-dir", str(lists), "--wildcards-dir", str(wildcards)]
     with browser.served(folder, ["--mode", "fast", *arguments]) as served:
         yield served
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with browser.launched() as chromium:
-        yield chromium
-
-
-@pytest.fixture
-def page(chromium) -> Iterator[Page]:
-    """A page of a browser that remembers nothing, in which no script fails."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
-    page = context.new_page()
-    failures: list[str] = []
-    page.on("pageerror", lambda error: failures.append(str(error)))
-    yield page
-    context.close()
-    assert not failures
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from clip_interrogator_ext.faces.tab.word_lists import MOST_EDITED, MOST_SHOWN, 
 from clip_interrogator_ext.host import StandaloneHost
 from clip_interrogator_ext.results import Analysis
 from clip_interrogator_ext.service import Service
+from tests.posts import posted
 
 pytestmark = pytest.mark.hosts
 
@@ -238,7 +239,7 @@ def test_names_and_texts_never_become_html(service, tab):
     assert "&lt;img" in seen["table"]
     assert "&lt;img" in seen["sets"]
     assert "<img" not in does(tab, tab._choose, f"no {NASTY}", "", "", EMPTY)["message"]
-    picture = Image.new("RGB", (8, 8))
+    picture = posted(Image.new("RGB", (8, 8)))
     names = ("message", "winners")
     assert "<img" not in ends(tab, tab._test(picture, None, "demo", NASTY), names)["winners"]
     refused = does(tab, tab._import, [(NASTY, Path("x.txt"))], "", "", EMPTY, "demo")
@@ -483,7 +484,7 @@ def test_an_export_is_a_file_named_like_its_list(service, tab, tmp_path):
         (served,) = does(tab, tab._export, name)["downloads"]["value"]
         assert Path(served).name == file
         assert Path(served).read_text(encoding="utf-8") == text
-        assert Path(served).parent.parent == Path(tab._served.name)
+        assert Path(served).parent.parent == Path(tab._served._folder.name)
     assert "Choose a word list first." in does(tab, tab._export, None)["message"]
 
 
@@ -594,7 +595,7 @@ def test_the_classic_lists_are_offered_until_they_are_here(service, tab):
 
 def test_a_picture_tells_which_phrases_of_a_list_win(service, tab):
     """Of the list or part that is chosen; the picture of the tab Prompt stands in for none."""
-    mine, theirs = Image.new("RGB", (8, 8)), Image.new("RGB", (16, 16))
+    mine, theirs = (posted(Image.new("RGB", (side, side))) for side in (8, 16))
     names = ("message", "winners")
     end = ends(tab, tab._test(mine, theirs, "demo", "flavors/light"), names)
     assert "pixel art" in end["winners"]
@@ -635,7 +636,7 @@ def test_lists_are_files_of_the_users_folder(tmp_path):
     assert ">ready<" in row
     again = ends(tab, tab._prepare_chosen("demo", "dragons"), REFRESHED)
     assert "All vectors were ready." in again["message"]
-    picture = Image.new("RGB", (32, 32), "red")
+    picture = posted(Image.new("RGB", (32, 32), "red"))
     tested = ends(tab, tab._test(picture, None, "demo", "dragons"), ("message", "winners"))
     assert "a wyvern" in tested["winners"]
     assert "artists" not in tested["winners"]

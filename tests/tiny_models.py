@@ -9,8 +9,6 @@ from typing import Any
 
 import torch
 
-from clip_interrogator_ext.models.captioning import import_transformers
-
 PAD, UNKNOWN, START, END = range(4)
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"word{number}" for number in range(4, 48)))
 IMAGE_SIDE = 32
@@ -28,7 +26,7 @@ _BERT = {**_LANGUAGE, "intermediate_size": 48, "max_position_embeddings": 96}
 
 def blip() -> Any:
     """Return a tiny BLIP."""
-    transformers = import_transformers()
+    import transformers
     # As in Salesforce's own: a sentence ends with the separator, whatever eos_token_id says.
     text = {
         **_BERT, "eos_token_id": UNKNOWN, "sep_token_id": END, "encoder_hidden_size": 32,
@@ -42,7 +40,7 @@ def blip() -> Any:
 
 def git() -> Any:
     """Return a tiny GIT."""
-    transformers = import_transformers()
+    import transformers
     config = transformers.GitConfig(vision_config=_VISION, **_BERT)
     return _lively(transformers.GitForCausalLM, config)
 
@@ -67,7 +65,7 @@ def blip2_t5() -> Any:
 
 
 def _blip2(text: dict[str, Any]) -> Any:
-    transformers = import_transformers()
+    import transformers
     reader = {
         "vocab_size": len(WORDS), "hidden_size": 32, "intermediate_size": 48,
         "num_hidden_layers": 2, "num_attention_heads": 2, "encoder_hidden_size": 32,

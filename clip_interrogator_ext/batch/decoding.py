@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from clip_interrogator_ext.errors import BadImage
+from clip_interrogator_ext.files import read_file
 from clip_interrogator_ext.images import MAX_BYTES, open_image
 
 if TYPE_CHECKING:
@@ -68,13 +68,10 @@ def load(path: Path, prepare: Prepare) -> Loaded:
     try:
         # The stamp first: whoever changes the file meanwhile makes it a stamp of the past.
         status = path.stat()
-        ordinary = stat.S_ISREG(status.st_mode) and status.st_size <= MAX_BYTES
-        content = path.read_bytes() if ordinary else None
-    except (OSError, ValueError):
-        content = None
-    if content is None:
+        content = read_file(path, MAX_BYTES)
+    except (OSError, ValueError) as error:
         open_image(path)  # says what is wrong with it
-        raise BadImage(f'"{path.name}" changed while it was read: start again.')
+        raise BadImage(f'"{path.name}" changed while it was read: start again.') from error
     image = open_image(_Named(content, str(path)))
     stamp = Stamp(status.st_size, status.st_mtime_ns)
     return Loaded(hashlib.sha256(content).hexdigest(), stamp, prepare(image))

@@ -7,7 +7,7 @@ import errno
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,13 +17,6 @@ from typing import TYPE_CHECKING, Any
 from clip_interrogator_ext import catalog
 from clip_interrogator_ext.batch import pictures, texts
 from clip_interrogator_ext.batch.decoding import Load, Loaded, Prepare, Stamp, ahead, load, stamp_of
-from clip_interrogator_ext.batch.files import (
-    WholeFiles,
-    concerns_all,
-    read_if_there,
-    shown,
-    unwritable,
-)
 from clip_interrogator_ext.batch.journal import Journal
 from clip_interrogator_ext.batch.keys import (
     answer_key,
@@ -39,6 +32,14 @@ from clip_interrogator_ext.batch.pace import Pace
 from clip_interrogator_ext.batch.results import BatchProgress, BatchResult, Failure
 from clip_interrogator_ext.batch.writers import WRITERS
 from clip_interrogator_ext.errors import BadImage, BadOption, Interrupted
+from clip_interrogator_ext.files import (
+    WholeFiles,
+    concerns_all,
+    leads_out,
+    read_if_there,
+    shown,
+    unwritable,
+)
 from clip_interrogator_ext.results import Look
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ log = logging.getLogger(__name__)
 
 Report = Callable[[BatchProgress], None]
 
+_LEADS_OUT = "is a link that leads out of the folder: put a copy of the file there."
 _TOGETHER = 16  # pictures that are looked at in one group
 
 
@@ -102,7 +104,9 @@ class Batch:
     """A batch of pictures, to be run once.
 
     `report` is called after each picture. All runs of the service have the name `task`; others get
-    the device between two pictures. `stop` may be called by any thread.
+    the device between two pictures. `stop` may be called by any thread. `hashes`, where they are
+    known, are the SHA-256 of the pictures in the folder that is the input, by their names: these
+    are the pictures, and one that has another hash, or is gone, fails.
     """
 
     def __init__(
@@ -111,9 +115,11 @@ class Batch:
         options: BatchOptions,
         report: Report | None = None,
         task: str = "batch",
+        hashes: Mapping[str, str] | None = None,
     ) -> None:
         self.service = service
         self._options = options
+        self._hashes = hashes or {}
         self._report = report
         self._task = task
         self._stopped = threading.Event()
@@ -121,7 +127,7 @@ class Batch:
     def check(self) -> int:
         """Raise what can be told before anything is begun; return the number of pictures."""
         options = self._options
-        found = pictures.find(options.input, options.recursive)
+        found = self._found()
         place_of(options, found.root)
         asked = options.asked
         if options.caption_from is not None and asked.asks_caption:
@@ -147,7 +153,7 @@ class Batch:
         what is finished is kept, and the next start goes on from there.
         """
         options = self._options
-        found = pictures.find(options.input, options.recursive)
+        found = self._found()
         folder, output = place_of(options, found.root)
         asked = options.asked
         with self.service.series(self._task) as series:
@@ -158,9 +164,16 @@ class Batch:
             with contextlib.closing(journal):
                 work = _Work(
                     self.service, options, found, journal, output, lists, self._task,
-                    self._stopped, series, self._report,
+                    self._stopped, series, self._report, self._hashes,
                 )
                 return work.run()
+
+    def _found(self) -> pictures.Found:
+        options = self._options
+        if self._hashes:
+            names = pictures.in_natural_order(self._hashes)
+            return pictures.Found(Path(options.input), tuple(names))
+        return pictures.find(options.input, options.recursive)
 
 
 class _Work:
@@ -178,6 +191,7 @@ class _Work:
         stopped: threading.Event,
         series: Series,
         report: Report | None,
+        hashes: Mapping[str, str],
     ) -> None:
         self.service = service
         self.options = options
@@ -189,6 +203,7 @@ class _Work:
         self.stopped = stopped
         self.series = series
         self.report = report
+        self.hashes = hashes
         self.folder = journal.path.parent
         self.files = WholeFiles(journal.id)
         self.looks = Looks(self.folder, self.files)
@@ -360,10 +375,8 @@ class _Work:
             if line is not None and line["text"] != self._below(item.text):
                 line = None  # its text had another name then
             self._check_writable(item.text)
-            stand = texts.standing(item.text, line)
+            stand = self._standing(item.text, line)
             item.before, item.keeps = stand.before, stand.keeps
-            if stand.keeps and self.options.existing in ("append", "prepend"):
-                texts.check_joinable(item.text, item.before)
         item.line = line
         item.caption = self._caption_of(item)
         item.stamp = stamp_of(item.path)
@@ -380,11 +393,23 @@ class _Work:
             path = item.path.with_name(name)
             if path == item.text:  # our own prompt may stand there by now
                 text = item.before or ""
+            elif leads_out(path, self.found.root):
+                raise BadImage(f'"{shown(path)}" {_LEADS_OUT}')
             else:
                 text = (read_if_there(path) or b"").decode("utf-8-sig", "replace")
             if text.strip():
                 return " ".join(text.split())
         return self.options.asked.caption
+
+    def _standing(self, text: Path, line: dict[str, Any] | None) -> texts.Standing:
+        """Look at a text; raises BadImage where what stands there can't be used as it is to be."""
+        stand = texts.standing(text, line)
+        if stand.keeps and self.options.existing != "skip":
+            if leads_out(text, self.output):
+                raise BadImage(f'"{shown(text)}" {_LEADS_OUT}')
+            if self.options.existing != "replace":
+                texts.check_joinable(text, stand.before)
+        return stand
 
     def _check_writable(self, text: Path) -> None:
         if text.is_dir():
@@ -412,8 +437,12 @@ class _Work:
         if self._settled(item, known=bool(item.sha256)):
             return ""
         if loading is not None or not self._is_ready(item, one):
+            if item.name in self.hashes and not item.path.is_file():
+                raise BadImage(f'"{shown(item.path)}" is gone from here: give it once more.')
             with self.pace.timed("loading"):
                 loaded = self._loader(item, one)() if loading is None else loading.result()
+            if self.hashes.get(item.name, loaded.sha256) != loaded.sha256:
+                raise BadImage(f'"{shown(item.path)}" was damaged here: give it once more.')
             if item.sha256 not in ("", loaded.sha256):
                 item.sha256 = loaded.sha256  # of another picture, which needs other things
                 loaded = self._loader(item, one)()
@@ -427,7 +456,7 @@ class _Work:
         line = item.line
         stand = texts.Standing(None)
         if item.text is not None:
-            stand = texts.standing(item.text, line)
+            stand = self._standing(item.text, line)
         if line is not None and not known:
             return False
         if line is not None and line["keys"] == self._keys(item) and self._has_answers(line):
@@ -544,7 +573,7 @@ class _Work:
             raise BadImage(f'"{shown(item.path)}" changed between two passes: start again.')
         if item.text is not None:
             # Somebody may have written there while the engine was busy.
-            stand = texts.standing(item.text, item.line)
+            stand = self._standing(item.text, item.line)
             item.before = stand.before
             if stand.keeps and self.options.existing == "skip":
                 self.count.skipped += 1

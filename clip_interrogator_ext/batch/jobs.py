@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
@@ -53,17 +53,23 @@ class BatchJobs:
         self._jobs: OrderedDict[str, _Job] = OrderedDict()
         self._worker: threading.Thread | None = None
 
-    def add(self, options: BatchOptions, at_end: AtEnd = lambda *_: None) -> BatchState:
+    def add(
+        self,
+        options: BatchOptions,
+        at_end: AtEnd = lambda *_: None,
+        hashes: Mapping[str, str] | None = None,
+    ) -> BatchState:
         """Put a batch into the line and return at once.
 
         `at_end` is called with its name and its result, or None where it has none, before it
-        counts as ended. Raises what Batch.check does, and QueueFull where the line is full.
+        counts as ended. `hashes` are as of a Batch. Raises what Batch.check does, and QueueFull
+        where the line is full.
         """
         service = self._service()
         if service is None:
             raise AssertionError("whoever asks holds the service")
         name = f"batch-{uuid.uuid4().hex[:12]}"
-        batch = Batch(service, options, lambda so_far: self._note(name, so_far), name)
+        batch = Batch(service, options, lambda so_far: self._note(name, so_far), name, hashes)
         total = batch.check()
         with self._lock:
             if sum(not job.state.ended for job in self._jobs.values()) > WAITING_LIMIT:
@@ -145,7 +151,7 @@ class BatchJobs:
             state = "stopped" if result.stopped else "done"
         except InterrogatorError as refused:
             state, error = "failed", batch.service.without_paths(str(refused))
-        except Exception as unforeseen:
+        except BaseException as unforeseen:  # whatever it was, the others' turn comes
             # Whoever asked sees a sentence; whoever runs the program finds the rest in the log.
             log.exception("The batch %s failed.", job.state.name)
             state = "failed"

@@ -11,14 +11,15 @@ import sys
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from clip_interrogator_ext.batch.files import shown, unwritable
+from clip_interrogator_ext.batch.sealing import seal, unseal
 from clip_interrogator_ext.errors import InterrogatorError
+from clip_interrogator_ext.files import lock, make_folder, open_ordinary, shown, unwritable
 
 log = logging.getLogger(__name__)
 
 NAME = ".clip-interrogator-ext.journal"
 EVERY_JOB = ""  # whose files any job may replace
-_VERSION = 1
+_VERSION = 2
 
 
 class Journal:
@@ -30,8 +31,8 @@ class Journal:
     what a job wrote for a picture, and the text that stood there before; it is written before the
     text is. Its picture is named below `root`, which is as seen from the journal's folder. "file"
     holds the hash of a file for all pictures, before it is put in its place. Only places are kept
-    in memory. A last line that was torn by a crash is cut off. One process at a time holds the
-    journal.
+    in memory. A last line that was torn by a crash is cut off; one that is damaged in any byte is
+    skipped, and what it said is found out again. One process at a time holds the journal.
     """
 
     def __init__(self, folder: Path, job: str, root: str = ".") -> None:
@@ -44,6 +45,7 @@ class Journal:
         self._captions: dict[str, int] = {}
         self._hashes: dict[tuple[str, int, int], str] = {}  # of pictures below our root
         self._written: dict[str, set[str]] = {}
+        self.damaged = False
         self._file = self._open()
         try:
             self._read()
@@ -85,7 +87,7 @@ class Journal:
     def add(self, *lines: dict[str, Any]) -> None:
         """Append lines and return when they are safe on the disk."""
         start = self._file.seek(0, os.SEEK_END)
-        encoded = [json.dumps(line).encode() + b"\n" for line in lines]
+        encoded = [seal(line) + b"\n" for line in lines]
         try:
             _write_all(self._file.fileno(), b"".join(encoded))
             os.fsync(self._file.fileno())
@@ -100,12 +102,14 @@ class Journal:
 
     def _open(self) -> BinaryIO:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = self.path.open("a+b")
+            make_folder(self.path.parent)
+            # What a link of this name leads to is not ours to write in.
+            file = open_ordinary(self.path, "a+b", follow=False)
         except OSError as error:
-            raise unwritable(self.path.parent, error) from error
+            raise unwritable(self.path, error) from error
         try:
-            _lock(file)
+            if not lock(file.fileno()):
+                log.debug("%s can't be locked", shown(self.path))
         except BlockingIOError as error:
             file.close()
             raise InterrogatorError(
@@ -120,10 +124,13 @@ class Journal:
             if not content.endswith(b"\n"):
                 break
             try:
-                line = json.loads(content)
-                self._note(line, whole)
-            except (ValueError, KeyError, TypeError, AttributeError):
+                line = unseal(content)
+            except ValueError:
+                self._refuse_another_version(content)
+                self.damaged = True
                 log.warning("Line %d of %s is damaged, skipped.", number, shown(self.path))
+            else:
+                self._note(line, whole)
             whole += len(content)
         if whole < self.path.stat().st_size:
             os.truncate(self._file.fileno(), whole)
@@ -134,11 +141,7 @@ class Journal:
     def _note(self, line: dict[str, Any], offset: int) -> None:
         kind = line["kind"]
         if kind == "journal":
-            if line["version"] != _VERSION:
-                raise InterrogatorError(
-                    f"{shown(self.path)} was begun by another version of this program: finish "
-                    "with that one, or delete the file to begin anew."
-                )
+            self._require_version(line["version"])
             self.id = line["id"]
         elif kind == "answer":
             self._answers[line["key"]] = offset
@@ -153,10 +156,28 @@ class Journal:
         elif kind == "file" and line["job"] in (self.job, EVERY_JOB):
             self._written.setdefault(line["file"], set()).add(line["sha256"])
 
+    def _refuse_another_version(self, content: bytes) -> None:
+        """Raise InterrogatorError where a line without our seal is the first of another version."""
+        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+            line = json.loads(content)
+            if line["kind"] == "journal":
+                self._require_version(line["version"])
+
+    def _require_version(self, version: object) -> None:
+        if version != _VERSION:
+            raise InterrogatorError(
+                f"{shown(self.path)} was begun by another version of this program: finish with "
+                "that one, or delete the file to begin anew."
+            )
+
     def _line_at(self, offset: int) -> dict[str, Any]:
         self._file.seek(offset)
-        line: dict[str, Any] = json.loads(self._file.readline())
-        return line
+        try:
+            return unseal(self._file.readline())
+        except ValueError as error:
+            raise InterrogatorError(
+                f"{shown(self.path)} was damaged while it was in use: start the batch again."
+            ) from error
 
 
 def _write_all(descriptor: int, content: bytes) -> None:
@@ -176,24 +197,3 @@ def _sync_folder(folder: Path) -> None:
         log.debug("%s can't be synced", folder)
     finally:
         os.close(descriptor)
-
-
-def _lock(file: BinaryIO) -> None:
-    """Hold a file for this process; raises BlockingIOError where another one holds it."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        file.seek(2**40)  # a lock there keeps nobody from reading
-        try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError as error:
-            raise BlockingIOError(str(error)) from error
-    else:
-        import fcntl
-
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise
-        except OSError as error:  # some file systems of the network have no locks
-            log.debug("%s can't be locked: %s", file.name, error)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import base64
-import json
 import logging
 from array import array
 from collections.abc import Mapping
 from pathlib import Path
 
-from clip_interrogator_ext.batch.files import WholeFiles, read_if_there, shown, unwritable
+from clip_interrogator_ext.batch.sealing import seal, unseal
+from clip_interrogator_ext.files import WholeFiles, read_if_there, shown, unwritable
 
 log = logging.getLogger(__name__)
 
 NAME = ".clip-interrogator-ext.looks"
+_MOST_BYTES = 64 << 20
 Vectors = tuple[tuple[float, ...], ...]
 
 
@@ -29,9 +30,10 @@ class Looks:
         self._files = files
         self._vectors: dict[str, Vectors] = {}
         try:
-            content = read_if_there(self._path) or b"{}"
-            self._vectors = {key: _unpack(rows) for key, rows in json.loads(content).items()}
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+            content = read_if_there(self._path, _MOST_BYTES)
+            kept = {} if content is None else unseal(content)["vectors"]
+            self._vectors = {key: _unpack(rows) for key, rows in kept.items()}
+        except (OSError, ValueError) as error:
             log.warning("%s is damaged (%s), left unread.", shown(self._path), error)
 
     def get(self, key: str) -> Vectors | None:
@@ -41,9 +43,9 @@ class Looks:
     def replace(self, vectors: Mapping[str, Vectors]) -> None:
         """Keep these vectors in place of those before."""
         self._vectors = dict(vectors)
-        content = json.dumps({key: _pack(rows) for key, rows in self._vectors.items()})
+        content = seal({"vectors": {key: _pack(rows) for key, rows in self._vectors.items()}})
         try:
-            self._files.write(self._path, content.encode())
+            self._files.write(self._path, content)
         except OSError as error:
             raise unwritable(self._path, error) from error
 

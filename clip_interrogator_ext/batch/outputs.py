@@ -5,23 +5,24 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from clip_interrogator_ext.batch import pictures, texts
-from clip_interrogator_ext.batch.files import shown, unwritable
 from clip_interrogator_ext.batch.journal import EVERY_JOB
 from clip_interrogator_ext.batch.writers import WRITERS, Answer, Row
 from clip_interrogator_ext.errors import BadOption, InterrogatorError
+from clip_interrogator_ext.files import open_ordinary, shown, unwritable
 from clip_interrogator_ext.host import as_path
 
 if TYPE_CHECKING:
-    from clip_interrogator_ext.batch.files import WholeFiles
     from clip_interrogator_ext.batch.journal import Journal
     from clip_interrogator_ext.batch.options import BatchOptions
     from clip_interrogator_ext.batch.results import Failure
+    from clip_interrogator_ext.files import WholeFiles
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +32,25 @@ _MIDWAY_SHARE = 20  # and so many times what the last one took
 
 
 def place_of(options: BatchOptions, root: Path) -> tuple[Path, Path]:
-    """Return the folder of the journal, and the folder or the file of the output."""
+    """Return the folder of the journal, and the folder or the file of the output.
+
+    Raises BadOption for a place where nothing can be.
+    """
     writer = WRITERS[options.form]
     given = Path(os.path.normpath(as_path(options.output).absolute())) if options.output else root
+    try:
+        mode = given.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        mode = None
+    except (OSError, ValueError) as error:  # too long, closed, or with a sign that no name has
+        why = getattr(error, "strerror", None) or error
+        raise BadOption("output", f'"{shown(given)}" can\'t be written ({why}).') from error
+    is_folder = mode is not None and stat.S_ISDIR(mode)
     if options.form == "txt":
-        if given.exists() and not given.is_dir():
+        if mode is not None and not is_folder:
             raise BadOption("output", f'"{shown(given)}" is a file: the form txt needs a folder.')
         return given, given
-    is_folder = given.is_dir() or (options.output or "").endswith(("/", os.sep))
+    is_folder = is_folder or (options.output or "").endswith(("/", os.sep))
     output = given / writer.file_name if is_folder else given
     suffix = Path(writer.file_name).suffix
     if output.suffix.lower() != suffix:
@@ -79,7 +91,8 @@ class Outputs:
         sha256 = _sha256(output)
         if sha256 is None or self._journal.wrote(self._below(output), sha256):
             return
-        if self._options.existing != "replace":
+        # Where the journal is damaged it may have lost that this batch wrote it.
+        if self._options.existing != "replace" and not self._journal.damaged:
             raise BadOption(
                 "existing",
                 f'"{shown(output)}" is there already, and this batch did not write it. Choose '
@@ -158,12 +171,16 @@ class Outputs:
     def _may_write(self, path: Path) -> bool:
         if path == self._found.source:
             return False
-        sha256 = _sha256(path)
+        try:
+            sha256 = _sha256(path)
+        except InterrogatorError:  # what can't be read is not ours
+            return False
         return sha256 is None or self._journal.wrote(self._below(path), sha256)
 
     def _keep_copy(self) -> None:
         try:
-            texts.keep(self._files, self._output, self._output.read_bytes())
+            with open_ordinary(self._output) as file:
+                texts.keep(self._files, self._output, file.read())
         except OSError as error:
             raise unwritable(self._output, error) from error
 
@@ -191,7 +208,7 @@ def _sha256(path: Path) -> str | None:
     """Return the hash of a file, or None where there is none."""
     digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
+        with open_ordinary(path) as file:
             while part := file.read(2**20):
                 digest.update(part)
     except FileNotFoundError:

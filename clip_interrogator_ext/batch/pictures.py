@@ -11,14 +11,15 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clip_interrogator_ext.batch.files import shown
 from clip_interrogator_ext.errors import BadImage, BadOption
+from clip_interrogator_ext.files import read_file, shown
 from clip_interrogator_ext.host import as_path
 from clip_interrogator_ext.images import SUFFIXES, list_folder, natural_order
 
 if TYPE_CHECKING:
     from clip_interrogator_ext.batch.results import Failure
 
+_MOST_BYTES_OF_LIST = 256 << 20
 _FOLDER_LINE = "# folder: "
 
 
@@ -170,7 +171,7 @@ def _in_list(file: Path) -> Found:
     Lines that begin with "#" are remarks, but for one that names another folder. A name that has
     a line break or spaces at its ends stands in quotes as JSON writes it.
     """
-    content = file.read_bytes()
+    content = read_file(file, _MOST_BYTES_OF_LIST)
     if b"\0" in content:
         raise ValueError("it is no list of files")
     root, paths = file.parent, []
@@ -180,6 +181,8 @@ def _in_list(file: Path) -> Found:
             root = _absolute(file.parent / _from_line(line.removeprefix(_FOLDER_LINE)))
         elif line and not line.startswith("#"):
             path = _absolute(root / _from_line(line))
+            if "\0" in str(path):  # which JSON may write, and no file's name has
+                raise ValueError(f"line {number} names no picture")
             if path.suffix.lower() not in SUFFIXES and not path.is_file():
                 raise ValueError(f"line {number} names no picture")
             paths.append(path)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clip_interrogator_ext.batch.files import WholeFiles, read_if_there, shown
 from clip_interrogator_ext.errors import BadImage
+from clip_interrogator_ext.files import WholeFiles, open_ordinary, read_if_there, shown
 from clip_interrogator_ext.phrases import join
 
 if TYPE_CHECKING:
@@ -60,15 +62,21 @@ def check_joinable(path: Path, before: str | None) -> None:
 def composed(
     prompt: str, negative: str | None, before: str | None, how: str, words: Wording
 ) -> str:
-    """Return the text to write: the prompt with what stood there, as `how` says."""
+    """Return the text to write: the prompt with what stood there, as `how` says.
+
+    What stands there already is not joined again: the journal may have lost that we wrote it.
+    """
     old = (before or "").removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")
     old = old.strip().strip(", ")
-    if how == "append":
+    if how in ("append", "prepend") and _stands_in(prompt, old):
+        prompt = old
+    elif how == "append":
         prompt = join([old, prompt])
     elif how == "prepend":
         prompt = join([prompt, old])
     text = words.with_trigger(prompt)
-    return text if negative is None else f"{text}\nNegative prompt: {negative}"
+    below = "" if negative is None else f"\nNegative prompt: {negative}"
+    return text if text.endswith(below) else f"{text}{below}"
 
 
 def write(files: WholeFiles, path: Path, line: dict[str, Any]) -> None:
@@ -81,16 +89,22 @@ def write(files: WholeFiles, path: Path, line: dict[str, Any]) -> None:
 
 def keep(files: WholeFiles, path: Path, content: bytes) -> None:
     """Write content beside a file as NAME.bak, or .bak2, ... where others are kept already."""
-    number = 1
-    while True:
+    for number in itertools.count(1):
         backup = path.with_name(f"{path.name}.bak{number if number > 1 else ''}")
-        kept = read_if_there(backup)
-        if kept == content:
-            return
-        if kept is None:
+        try:
+            with open_ordinary(backup) as file:
+                if file.read(len(content) + 1) == content:
+                    return
+        except FileNotFoundError:
             files.write(backup, content)
             return
-        number += 1
+        except OSError:  # a folder, a pipe: the name is taken
+            continue
+
+
+def _stands_in(prompt: str, text: str) -> bool:
+    """Say whether a prompt stands in a text, between commas or at the end of a line."""
+    return re.search(rf"(^|[,\n])\s*{re.escape(prompt)}\s*([,\n]|$)", text) is not None
 
 
 def _is_blank(text: str | None) -> bool:

@@ -13,15 +13,15 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from clip_interrogator_ext.batch import journal, looks, pictures
-from clip_interrogator_ext.batch.files import shown, unwritable
 from clip_interrogator_ext.batch.jobs import jobs_of
 from clip_interrogator_ext.batch.outputs import FAILURES
 from clip_interrogator_ext.batch.results import Failure
 from clip_interrogator_ext.batch.writers import WRITERS
 from clip_interrogator_ext.errors import BadOption, InterrogatorError
+from clip_interrogator_ext.files import lock, open_ordinary, shown, unwritable
 from clip_interrogator_ext.images import SUFFIXES
 
 if TYPE_CHECKING:
@@ -38,9 +38,11 @@ TEXTS = "texts.zip"
 
 # In the folder of an upload.
 _PICTURES, _OUTPUT, _DOWNLOADS = "pictures", "output", "downloads"
+_LOCK = ".lock"  # open and locked as long as a batch of the folder has not ended
 _LONGEST_NAME_BYTES = 150  # there is to be room for the names of texts
 _SOME_TIME = 10**9  # the same for all copies, so that an unchanged one isn't read again
 _laying = threading.Lock()
+_held: dict[Path, BinaryIO] = {}
 _RESERVED = {  # by Windows, with any ending
     "con", "prn", "aux", "nul",
     *(f"{port}{digit}" for port in ("com", "lpt") for digit in range(10)),
@@ -74,11 +76,8 @@ def add(service: Service, uploads: Sequence[Upload], options: BatchOptions) -> B
         digest.update(f"{name}\0{sha256}\0".encode())
     folder = _root(service) / digest.hexdigest()[:32]
     with _laying:
-        _forget_old(service)
-        if folder in _in_use(service):
-            raise InterrogatorError(
-                "A batch of these pictures is in the line already: wait for its end, or stop it."
-            )
+        _clear_left(service)
+        _take(service, folder)
         try:
             _lay(folder, {name: upload.path for name, (upload, _) in named.items()})
             return jobs_of(service).add(
@@ -87,13 +86,19 @@ def add(service: Service, uploads: Sequence[Upload], options: BatchOptions) -> B
                     output=str(folder / _OUTPUT) + os.sep,
                 ),
                 lambda name, result: _end(folder, name, options.form, result),
+                {name: sha256 for name, (_, sha256) in named.items()},
             )
-        except OSError as error:
-            _clear(folder / _PICTURES)
-            raise unwritable(folder, error) from error
-        except InterrogatorError:
-            _clear(folder / _PICTURES)
+        except BaseException as error:
+            _let_go(folder)
+            if isinstance(error, OSError):
+                raise unwritable(folder, error) from error
             raise
+
+
+def clear_left(service: Service) -> None:
+    """Clear away what processes have left that were killed, and what nobody came back to."""
+    with _laying:
+        _clear_left(service)
 
 
 def folder_of(service: Service, state: BatchState) -> Path | None:
@@ -117,6 +122,46 @@ def _root(service: Service) -> Path:
 
 def _in_use(service: Service) -> set[Path]:
     return {Path(state.input).parent for state in jobs_of(service).all() if not state.ended}
+
+
+# Holding a folder
+
+
+def _take(service: Service, folder: Path) -> None:
+    """Hold a folder until its batch has ended, or this process; raises InterrogatorError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / _LOCK).open("ab")
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    try:
+        lock(file.fileno())
+        taken = folder in _in_use(service)
+    except BlockingIOError:  # by another service, or by another process
+        taken = True
+    if taken:
+        file.close()
+        raise InterrogatorError(
+            "A batch of these pictures is in the line already: wait for its end, or stop it."
+        )
+    _held[folder] = file
+
+
+def _let_go(folder: Path) -> None:
+    """Take the copies of the pictures away, then let others have the folder."""
+    _clear(folder / _PICTURES)
+    _held.pop(folder).close()
+
+
+def _is_left(folder: Path) -> bool | None:
+    """Say whether nobody has a folder any more; None where that can't be told."""
+    try:
+        with open_ordinary(folder / _LOCK, "r+b") as file:
+            return lock(file.fileno()) or None
+    except BlockingIOError:
+        return False
+    except OSError:  # it is another user's, or of an earlier version
+        return None
 
 
 # Names
@@ -177,7 +222,7 @@ def _sha256(upload: Upload) -> str:
                 f'"{shown(upload.name)}" is empty, or its upload still goes on: wait for it, then '
                 "start again.",
             )
-        with upload.path.open("rb") as file:
+        with open_ordinary(upload.path) as file:
             while part := file.read(2**20):
                 digest.update(part)
     except OSError as error:
@@ -210,11 +255,17 @@ def _end(folder: Path, name: str, form: str, result: BatchResult | None) -> None
     """Make what can be downloaded, and take the copies of the pictures away."""
     try:
         if result is not None:
-            _pack(folder, folder / _DOWNLOADS / name, form, result)
+            # Under another name until it is whole, or what is half of it would be offered.
+            made = folder / _DOWNLOADS / f".{name}"
+            try:
+                _pack(folder, made, form, result)
+                made.rename(folder / _DOWNLOADS / name)
+            finally:
+                _clear(made)
     except OSError as error:
         raise unwritable(folder, error) from error
     finally:
-        _clear(folder / _PICTURES)
+        _let_go(folder)
 
 
 def _pack(folder: Path, target: Path, form: str, result: BatchResult) -> None:
@@ -246,19 +297,23 @@ def _zip(folder: Path, target: Path) -> None:
                 archive.write(path, path.relative_to(folder).as_posix())
 
 
-def _forget_old(service: Service) -> None:
-    """Remove the folders of uploads that nobody came back to, and old downloads of the others."""
+def _clear_left(service: Service) -> None:
+    """Remove what nobody has come back to for days; of killed processes the copies, at once."""
     oldest = time.time() - KEPT_DAYS * 24 * 60 * 60
     in_use = _in_use(service)
     for upload in _folders(_root(service)):
-        if upload in in_use:
+        left = upload not in in_use and _is_left(upload)
+        if left is False:
             continue
         for folder in (upload, *_folders(upload / _DOWNLOADS)):
+            half = folder.name.startswith(".")  # of what was to be fetched
             try:
-                if folder.exists() and folder.stat().st_mtime < oldest:
+                if folder.exists() and ((left and half) or folder.stat().st_mtime < oldest):
                     shutil.rmtree(folder)
             except OSError as error:
                 log.warning("%s is old, but can't be removed (%s).", shown(folder), error)
+        if left:
+            _clear(upload / _PICTURES)
 
 
 def _folders(root: Path) -> Sequence[Path]:

@@ -40,10 +40,10 @@ class Wording:
 
     def with_trigger(self, text: str) -> str:
         """Put the trigger word in front, unless it stands there."""
-        first = text.partition(",")[0].strip()
-        if not self.trigger or first.casefold() == self.trigger.strip().casefold():
+        trigger = join([_bare(self.trigger)])
+        if f"{join([text])},".casefold().startswith(f"{trigger},".casefold()):
             return text
-        return join([_bare(self.trigger), text])
+        return join([trigger, text])
 
 
 def _bare(text: str) -> str:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
-from clip_interrogator_ext.batch.files import shown
 from clip_interrogator_ext.errors import BadOption
+from clip_interrogator_ext.files import shown
 
 if TYPE_CHECKING:
     from clip_interrogator_ext.options import ModelOptions
@@ -87,9 +87,11 @@ class TextOne(Writer):
         for row in rows:
             answer = row.answers[0]
             line = " ".join(answer.text.split())
+            # A line with two hyphens anywhere is a command to the script.
+            if answer.negative is not None or "--" in line:
+                line = f"--prompt {_quoted(line)}"
             if answer.negative is not None:
-                negative = " ".join(answer.negative.split())
-                line = f"--prompt {_quoted(line)} --negative_prompt {_quoted(negative)}"
+                line += f" --negative_prompt {_quoted(' '.join(answer.negative.split()))}"
             file.write(line.encode("utf-8", "backslashreplace") + b"\n")
 
 

@@ -14,19 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+from PIL import Image
 from torch import Tensor
 
-from clip_interrogator_ext import catalog
+from clip_interrogator_ext import catalog, packages
 from clip_interrogator_ext.errors import BrokenModel, MissingModel, UnknownModel
 from clip_interrogator_ext.host import as_path, is_folder
-from clip_interrogator_ext.models import weights
+from clip_interrogator_ext.models import downloads, leftovers, weights
 from clip_interrogator_ext.models.base import Tick, no_tick
 from clip_interrogator_ext.models.residency import memory_errors
 from clip_interrogator_ext.models.torchvision_operators import import_torchvision
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from clip_interrogator_ext.options import CaptionOptions
 
 log = logging.getLogger(__name__)
@@ -39,15 +38,14 @@ _BEAM_FAILURES = (RuntimeError, ValueError, IndexError)
 _TOKEN_ROLES = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 
 
-def import_transformers() -> Any:
-    """Return the module transformers, imported now, with a torchvision that may not fit."""
+def from_transformers(name: str) -> Any:
+    """Return what transformers has by a name, or None; a torchvision that may not fit does no harm.
+
+    transformers imports its parts when they are first asked for, so it is then that they fail.
+    """
     import_torchvision()
-    try:
-        return import_module("transformers")
-    except ImportError as error:
-        raise MissingModel(
-            f"transformers can't be imported ({error}). Install it with `pip install transformers`."
-        ) from error
+    with packages.needed("transformers"):
+        return getattr(import_module("transformers"), name, None)
 
 
 def load_captioner(
@@ -128,30 +126,24 @@ def _unknown(name: str) -> UnknownModel:
 
 
 def _published_folder(name: str, models_dirs: Sequence[Path], tick: Tick) -> Path:
+    leftovers.clear(models_dirs)
     hub = catalog.CAPTIONERS[name].hub
     models_dir = weights.first_of(models_dirs)
     tried: list[str] = []
     found = _local_folder(hub, models_dirs, tried)
     if found is not None:
         return found
-    reason = "downloads are switched off (HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set)"
-    if not weights.offline():
-        if weights.hub_is_reachable():
-            try:
-                return weights.watched(
-                    lambda transfer: _download(hub, models_dir, transfer), tick
-                )
-            except weights.network_errors() as error:
-                reason = f"the download failed ({_first_line(error)})"
-        else:
-            reason = "the Hugging Face hub can't be reached"
-    target = (models_dir or Path("MODELS_FOLDER")) / hub.split("/")[1]
-    raise MissingModel(
-        f"The captioner {name} is not on this machine, and {reason}. Looked in: {'; '.join(tried)}."
-        f" To put it there: with a network, run `hf download {hub} --local-dir {target}` "
-        f"(`huggingface-cli download` in older installations), or copy that folder to {target}"
-        + ("." if models_dir else " and name MODELS_FOLDER as the models folder (--models-dir).")
-    )
+    try:
+        return downloads.attempt(lambda transfer: _download(hub, models_dir, transfer), tick)
+    except downloads.NoDownload as error:
+        target = (models_dir or Path("MODELS_FOLDER")) / hub.split("/")[1]
+        option = "" if models_dir else " and name MODELS_FOLDER as the models folder (--models-dir)"
+        raise MissingModel(
+            f"The captioner {name} is not on this machine, and {error}. Looked in: "
+            f"{'; '.join(tried)}. To put it there: with a network, run `hf download {hub} "
+            f"--local-dir {target}` (`huggingface-cli download` in older installations), or copy "
+            f"that folder to {target}{option}."
+        ) from error
 
 
 def _local_folder(hub: str, models_dirs: Sequence[Path], tried: list[str]) -> Path | None:
@@ -177,15 +169,17 @@ def _local_folder(hub: str, models_dirs: Sequence[Path], tried: list[str]) -> Pa
     return in_cache(Path(constants.HF_HUB_CACHE))
 
 
-def _download(hub: str, models_dir: Path | None, transfer: weights.Transfer) -> Path:
+def _download(hub: str, models_dir: Path | None, transfer: downloads.Transfer) -> Path:
     """Download a repository's small files and its weights, as safetensors where it has them."""
     from huggingface_hub import HfApi
 
+    if not downloads.hub_is_reachable():
+        raise downloads.Unreachable("the Hugging Face hub can't be reached")
     names = [name for name in HfApi().list_repo_files(hub) if "/" not in name]
     small = [name for pattern in _SMALL_FILES for name in fnmatch.filter(names, pattern)]
     for pattern in ("model*.safetensors", "pytorch_model*.bin"):
         if large := fnmatch.filter(names, pattern):
-            folder = weights.fetch(hub, [*small, *large], models_dir, transfer).parent
+            folder = downloads.fetch(hub, [*small, *large], models_dir, transfer).parent
             if is_complete(folder):
                 return folder
     raise OSError(f"{hub} came without its weights")
@@ -264,9 +258,7 @@ def _build(kind: Any, folder: Path, state: dict[str, Tensor], dtype: torch.dtype
             module, info = plain.from_pretrained(
                 None, config=config, state_dict=state, torch_dtype=dtype, output_loading_info=True
             )
-    except (
-        RuntimeError, ValueError, TypeError, KeyError, AttributeError, OSError, strict
-    ) as error:
+    except (*weights.UNUSABLE, OSError, strict) as error:
         raise BrokenModel(
             f"{folder} does not make a working {kind.__name__} ({_first_line(error)})."
         ) from error
@@ -305,7 +297,6 @@ def _load_image_processor(folder: Path, default_kind: str) -> Any:
     It is the form that works with PIL, which newer versions call so; and its settings are read
     here, because 4.x does not look into the processor_config.json that 5.x writes.
     """
-    transformers = import_transformers()
     settings: dict[str, Any] = {}
     if (folder / "preprocessor_config.json").is_file():
         settings = read_json(folder / "preprocessor_config.json")
@@ -315,15 +306,18 @@ def _load_image_processor(folder: Path, default_kind: str) -> Any:
     name = saved_kind.removesuffix("Fast").removesuffix("Pil")
     if not name.endswith("ImageProcessor"):
         name = default_kind
-    kind = getattr(transformers, f"{name}Pil", None) or getattr(transformers, name, None)
+    kind = from_transformers(f"{name}Pil") or from_transformers(name)
     if kind is None:
         raise BrokenModel(f"This transformers has no {name}, which {folder} asks for.")
     try:
-        return kind.from_dict(settings)
-    except (TypeError, ValueError, AttributeError) as error:
+        processor = kind.from_dict(settings)
+        with memory_errors():
+            _as_pixels(processor, Image.new("RGB", (4, 4)))  # some settings are read only then
+    except weights.UNUSABLE as error:
         raise BrokenModel(
             f"The picture settings in {folder} can't be used ({_first_line(error)})."
         ) from error
+    return processor
 
 
 def _load_tokenizer(folder: Path) -> Any:
@@ -337,8 +331,9 @@ def _load_tokenizer(folder: Path) -> Any:
             return import_module("tokenizers").Tokenizer.from_file(str(file))
         except Exception as error:  # noqa: BLE001 - tokenizers raises nothing narrower
             log.debug("%s can't be read by this tokenizers: %s", file, error)
+    kind = from_transformers("AutoTokenizer")
     try:
-        return import_transformers().AutoTokenizer.from_pretrained(
+        return kind.from_pretrained(
             folder, use_fast=False, trust_remote_code=False, local_files_only=True
         )
     except Exception as error:  # slow ones call tokenizers too, which has no narrower error
@@ -371,7 +366,7 @@ def _text_config(config: Any) -> Any:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Silence transformers' own remarks and bars: what matters is said by our errors."""
-    chatter = import_transformers().utils.logging
+    chatter = from_transformers("utils").logging
     level, bars = chatter.get_verbosity(), chatter.is_progress_bar_enabled()
     chatter.set_verbosity_error()
     chatter.disable_progress_bar()
@@ -436,12 +431,14 @@ class TransformersCaptioner:
         self._beams_work = True
         # In place of the folder's own settings, which may ask for sampling.
         settings = {role: value for role, value in roles.items() if value is not None}
-        self.writer().generation_config = import_transformers().GenerationConfig(**settings)
+        self.writer().generation_config = from_transformers("GenerationConfig")(**settings)
 
     @classmethod
     def load(cls, name: str, found: Found, dtype: torch.dtype) -> TransformersCaptioner:
         """Load the captioner of a folder, its weights on the CPU."""
-        kind = getattr(import_transformers(), cls.model_class)
+        with packages.needed("transformers"):
+            kind = from_transformers(cls.model_class)
+            kind.config_class  # noqa: B018 - a stand-in without torch says so when it is asked
         with _quiet():
             state = cls.complete(_read_weights(found.folder, official=found.official))
             module = _build(kind, found.folder, state, dtype)
@@ -489,7 +486,17 @@ class TransformersCaptioner:
                         "are written greedily",
                         self.name, options.beams, _first_line(error),
                     )
-            return self._captions(pixels, options, 1, _Steps(tick, options.max_length))
+            steps = _Steps(tick, options.max_length)
+            try:
+                with memory_errors():
+                    return self._captions(pixels, options, 1, steps)
+            except weights.UNUSABLE as error:
+                if steps.in_tick:
+                    raise
+                raise BrokenModel(
+                    f"{self.name} can't write a caption ({_first_line(error)}): its files are "
+                    "damaged, or this transformers can't run it. Bring the whole model again."
+                ) from error
 
     def _captions(
         self, pixels: Tensor, options: CaptionOptions, beams: int, steps: _Steps

@@ -10,7 +10,7 @@ computed. The vectors are those of the whole texts, up to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -136,8 +136,16 @@ class CausalTower:
                 hidden = self._finish(block, hidden, self._attend(query, key, value, bias))
         return past
 
-    def encode(self, rows: Sequence[Row], past: Sequence[KeysValues] = ()) -> Tensor:
-        """Encode the texts of rows, in the rows' order, that go on from `past`: (n, dimension)."""
+    def encode(
+        self,
+        rows: Sequence[Row],
+        past: Sequence[KeysValues] = (),
+        between: Callable[[], None] = lambda: None,
+    ) -> Tensor:
+        """Encode the texts of rows, in the rows' order, that go on from `past`: (n, dimension).
+
+        `between` is called before each layer.
+        """
         start = past[0][0].shape[1] if past else 0
         length = max(len(row.ids) for row in rows)
         ids, positions, until = (
@@ -153,6 +161,7 @@ class CausalTower:
         bias = self._bias(seen, start)
         hidden = self._embed(ids, positions + start)
         for index, block in enumerate(self._blocks):
+            between()
             query, key, value = self._project(block, hidden, past[index] if past else None)
             mixed = self._attend(query, key, value, bias)
             if index == len(self._blocks) - 1:

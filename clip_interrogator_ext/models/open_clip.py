@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from clip_interrogator_ext import catalog
+from clip_interrogator_ext import catalog, packages
 from clip_interrogator_ext.errors import BrokenModel, MissingModel, UnknownModel
-from clip_interrogator_ext.host import as_path, is_folder
+from clip_interrogator_ext.host import as_path, is_file, is_folder
 from clip_interrogator_ext.models import weights
 from clip_interrogator_ext.models.base import Tick, no_tick
 from clip_interrogator_ext.models.continuations import (
@@ -29,7 +30,7 @@ from clip_interrogator_ext.models.continuations import (
     find_causal_tower,
     pack_evenly,
 )
-from clip_interrogator_ext.models.residency import is_out_of_memory
+from clip_interrogator_ext.models.residency import is_out_of_memory, memory_errors
 from clip_interrogator_ext.models.tokens import TokenReader
 from clip_interrogator_ext.models.torchvision_operators import import_torchvision
 
@@ -53,12 +54,8 @@ _QUICK_GELU_TAGS = {
 def import_open_clip() -> Any:
     """Return the module open_clip, imported now, with a torchvision that may not fit."""
     import_torchvision()
-    try:
+    with packages.needed("open_clip"):
         import open_clip
-    except ImportError as error:
-        raise MissingModel(
-            f"open_clip can't be imported ({error}). Install it with `pip install open_clip_torch`."
-        ) from error
     return open_clip
 
 
@@ -124,7 +121,7 @@ def _plan_folder(name: str, folder: Path) -> Plan:
 
 def _plan_file(name: str, architecture: str, checkpoint: Path) -> Plan:
     planned = plan_architecture(architecture)
-    if not checkpoint.is_file():
+    if not is_file(checkpoint):
         raise MissingModel(f"There is no checkpoint file {checkpoint}.")
     return replace(planned, name=name, checkpoint=checkpoint)
 
@@ -259,16 +256,14 @@ def build(config: dict[str, Any], dtype: torch.dtype = torch.float32) -> torch.n
         kind = open_clip.CustomTextCLIP if custom else open_clip.CLIP
     half = dtype in (torch.float16, torch.bfloat16)
     try:
-        model: torch.nn.Module = kind(**config, cast_dtype=dtype if half else None)
+        with memory_errors():
+            model: torch.nn.Module = kind(**config, cast_dtype=dtype if half else None)
     except OSError as error:
         raise MissingModel(
             f"The configuration of {text.get('hf_model_name')} can't be had ({_first(error)}). "
             "With a network it is downloaded at first use."
         ) from error
-    except (
-        TypeError, RuntimeError, ValueError, AssertionError, ImportError, LookupError,
-        ArithmeticError,
-    ) as error:
+    except (*weights.UNUSABLE, ImportError) as error:
         raise BrokenModel(
             f"This open_clip can't build the model ({error}). A newer open_clip_torch may."
         ) from error
@@ -291,7 +286,7 @@ def _fill(model: torch.nn.Module, state: dict[str, Tensor], checkpoint: Path) ->
         state = _convert(model, state)
         open_clip.model.resize_pos_embed(state, model)
         model.load_state_dict(state, strict=True)
-    except (RuntimeError, AttributeError, LookupError, ValueError, TypeError) as error:
+    except weights.UNUSABLE as error:
         if is_out_of_memory(error):
             raise
         missing = re.findall(r'"([^"]+)"', str(error))[:3]
@@ -325,7 +320,15 @@ def _convert(model: torch.nn.Module, state: dict[str, Tensor]) -> dict[str, Tens
 def token_reader(planned: Plan) -> TokenReader:
     """Return what turns texts into the ids that a planned backbone reads."""
     context_length = int(planned.config["text_cfg"].get("context_length", 77))
-    return TokenReader(_tokenizer(planned), context_length)
+    reader = TokenReader(_tokenizer(planned), context_length)
+    try:
+        reader.padded(["a, \N{SNOWMAN}"])  # what stands for unknown words is looked up only then
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise BrokenModel(
+            f"The tokenizer of {planned.name} can't read a text ({_first(error)}): its files are "
+            "damaged. Bring the whole model again."
+        ) from error
+    return reader
 
 
 @functools.cache
@@ -362,6 +365,11 @@ def _tokenizer(planned: Plan) -> Any:
             f"This open_clip can't build the tokenizer of {planned.name} ({_first(error)}). A "
             "newer open_clip_torch may."
         ) from error
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise BrokenModel(
+            f"The tokenizer of {planned.name} can't be read ({_first(error)}): its files are "
+            "damaged. Bring the whole model again."
+        ) from error
     if not callable(tokenizer):  # open_clip 2.20: a function beside the class makes the rows
         tokenizer.__class__ = _callable_tokenizer(type(tokenizer))
     return tokenizer
@@ -376,10 +384,23 @@ def _callable_tokenizer(kind: type) -> type:
 
 
 def preprocess_of(model: Any, published: dict[str, Any]) -> Any:
-    """Return the transform from an RGB picture to the tensor that the image tower reads."""
+    """Return the transform from an RGB picture to the tensor that the image tower reads.
+
+    Raises BrokenModel where the settings can't be used: some of them are read only then.
+    """
+    try:
+        preprocess = _preprocess_of(model.visual.image_size, published)
+        preprocess(Image.new("RGB", (4, 4)))
+    except weights.UNUSABLE as error:
+        raise BrokenModel(
+            f"This open_clip can't use the model's picture settings ({_first(error)})."
+        ) from error
+    return preprocess
+
+
+def _preprocess_of(size: Any, published: dict[str, Any]) -> Any:
     open_clip = import_open_clip()
     transform = open_clip.transform
-    size = model.visual.image_size
     mean, std = published.get("mean"), published.get("std")
     if hasattr(transform, "image_transform_v2"):
         fields = transform.PreprocessCfg.__dataclass_fields__
@@ -534,10 +555,14 @@ class OpenClip:
         parts = []
         order: list[int] = []
         for begin in range(0, len(rows), at_once):
-            tick(label, len(order), len(texts))
+            report = functools.partial(tick, label, len(order), len(texts))
+            report()
             part = rows[begin : begin + at_once]
             with torch.inference_mode(), self._precision():
-                parts.append(_unit(self._tower.encode(part, past)))
+                # All layers of a large network take a processor seconds, in which nothing could
+                # be stopped; other devices take milliseconds.
+                between = (report,) if self._device.type == "cpu" else ()
+                parts.append(_unit(self._tower.encode(part, past, *between)))
             order += [number for row in part for number in row.texts]
         tick(label, len(texts), len(texts))
         return torch.cat(parts)[torch.tensor(order).argsort()]
@@ -562,18 +587,29 @@ class OpenClip:
 
     def _encode_all_padded(self, texts: Sequence[str], tick: Tick, label: str) -> Tensor:
         parts = []
-        for begin in range(0, len(texts), self.chunk_size):
+        at_once = self.chunk_size
+        if self._device.type == "cpu":
+            at_once = min(at_once, max(1, _CPU_TOKENS // self.reader.context_length))
+        for begin in range(0, len(texts), at_once):
             tick(label, begin, len(texts))
-            parts.append(self._encode_padded(texts[begin : begin + self.chunk_size]))
+            parts.append(self._encode_padded(texts[begin : begin + at_once]))
         tick(label, len(texts), len(texts))
         return torch.cat(parts) if parts else torch.empty(0, self.dimension)
 
     def _encode_padded(self, texts: Sequence[str]) -> Tensor:
         """Encode texts as open_clip does: every one at the full context length."""
-        rows = self.reader.padded(texts).to(self._device)
-        rows = functional.pad(rows, (0, self._spare_columns))
-        with torch.inference_mode(), self._precision():
-            return _unit(self.module.encode_text(rows))
+        try:
+            rows = self.reader.padded(texts).to(self._device)
+            rows = functional.pad(rows, (0, self._spare_columns))
+            with torch.inference_mode(), self._precision():
+                return _unit(self.module.encode_text(rows))
+        except weights.UNUSABLE as error:
+            if is_out_of_memory(error):
+                raise
+            raise BrokenModel(
+                f"{self.name} can't read a text ({_first(error)}): its files are damaged, or "
+                "don't fit together. Bring the whole model again."
+            ) from error
 
     def _dtype(self) -> torch.dtype:
         """Return the precision of the weights; normalizations may have a higher one."""

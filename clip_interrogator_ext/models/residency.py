@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from clip_interrogator_ext.errors import BadOption, OutOfMemory
+from clip_interrogator_ext.errors import (
+    BadOption,
+    BrokenModel,
+    InterrogatorError,
+    OutOfMemory,
+    is_panic,
+)
 from clip_interrogator_ext.models.base import Tick, no_tick
 
 if TYPE_CHECKING:
@@ -21,8 +27,10 @@ if TYPE_CHECKING:
     from clip_interrogator_ext.models.base import Network, TextImageEncoder
 
 _HALF_PRECISION_DEVICES = ("cuda", "mps")
+_LONGEST_REASON = 200
 _OUT_OF_MEMORY = (
-    "out of memory", "can't allocate memory", "not enough memory", "cublas_status_alloc_failed",
+    "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory",
+    "bad_alloc", "memory allocation of", "can't start new thread", "cublas_status_alloc_failed",
 )
 
 
@@ -68,9 +76,14 @@ def size_bytes(module: torch.nn.Module) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def return_free_memory() -> None:
-    """Give memory that nothing refers to any more back to the device and to the system."""
-    gc.collect()
+def return_free_memory(*, cycles: bool = True) -> None:
+    """Give memory that nothing refers to any more back to the device and to the system.
+
+    Looking for cycles of references holds up every thread, half a second in a large process.
+    """
+    if cycles:
+        gc.unfreeze()  # what was left aside may hold a network
+        gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     if torch.backends.mps.is_available():
@@ -83,11 +96,19 @@ def return_free_memory() -> None:
 
 @contextlib.contextmanager
 def memory_errors() -> Iterator[None]:
-    """Turn torch's out-of-memory errors into OutOfMemory, and let go of what the run held."""
+    """Turn errors that mean a lack of memory into OutOfMemory, and let go of what the run held.
+
+    A library that breaks down for another reason becomes BrokenModel.
+    """
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
+    except BaseException as error:
+        kinds = RuntimeError, MemoryError, OSError, InterrogatorError
+        if isinstance(error, OutOfMemory) or not (isinstance(error, kinds) or is_panic(error)):
+            raise
         if not is_out_of_memory(error):
+            if is_panic(error):
+                raise _broken_down(error) from error
             raise
         # The frames of the traceback would keep their tensors alive.
         traceback.clear_frames(error.__traceback__)
@@ -98,12 +119,25 @@ def memory_errors() -> Iterator[None]:
         ) from error
 
 
+def _broken_down(error: BaseException) -> BrokenModel:
+    reason = next(iter(str(error).splitlines()), "")[:_LONGEST_REASON].rstrip(".")
+    return BrokenModel(
+        f"A library that reads the model's files or words broke down ({reason}). Download the "
+        "model again, or choose another one."
+    )
+
+
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that memory ran out; torch words it differently everywhere."""
+    """Say whether an error, or what it comes from, means that memory ran out.
+
+    Torch words it differently everywhere, and what reads a file takes it for a damaged one.
+    """
     if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
         return True
     message = str(error).lower()
-    return any(words in message for words in _OUT_OF_MEMORY)
+    if any(words in message for words in _OUT_OF_MEMORY):
+        return True
+    return error.__cause__ is not None and is_out_of_memory(error.__cause__)
 
 
 class Residency:
@@ -133,7 +167,7 @@ class Residency:
         self._host.off_device(network.module)
         if self.device.type != "cpu":
             network.module.to("cpu")
-            return_free_memory()
+            return_free_memory(cycles=False)
 
     def resident(self) -> list[Network]:
         """Return the networks that are on the device now."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from clip_interrogator_ext import catalog
 from clip_interrogator_ext.errors import MissingModel, NotAllowed, UnknownModel
-from clip_interrogator_ext.host import as_path, is_folder
-from clip_interrogator_ext.models import captioning, open_clip, weights
+from clip_interrogator_ext.host import as_path, is_file, is_folder
+from clip_interrogator_ext.models import captioning, downloads, leftovers, open_clip, weights
 from clip_interrogator_ext.models.base import Tick, no_tick
 from clip_interrogator_ext.results import ModelPlace
 
@@ -33,7 +31,7 @@ def place(name: str, models_dirs: Sequence[Path] = ()) -> ModelPlace | None:
     elif "=" in name:
         architecture, _, file = name.partition("=")
         open_clip.plan_architecture(architecture)
-        found = as_path(file) if as_path(file).is_file() else None
+        found = as_path(file) if is_file(file) else None
     else:
         found = _find_backbone(_published(name), models_dirs)
     return None if found is None else _describe(_whole(found), models_dirs)
@@ -67,7 +65,7 @@ def delete(name: str, models_dirs: Sequence[Path] = ()) -> int:
     """
     found = place(name, models_dirs)
     if found is None:
-        raise MissingModel(f"{name} is not on this machine: there is nothing to delete.")
+        return _delete_unfinished(name, models_dirs)
     if name == catalog.DEMO:
         raise NotAllowed("The demo models come with this extension and can't be deleted.")
     if not found.deletable:
@@ -76,10 +74,60 @@ def delete(name: str, models_dirs: Sequence[Path] = ()) -> int:
             f"{name} lies in {found.path}, not wholly inside {ours}, so it is left alone. Delete "
             "it there yourself, if no other program needs it."
         )
-    # Links inside the folder go, but what they lead to may be another model's.
-    freed = sum(file.stat().st_size for file in _files(found.path) if not file.is_symlink())
-    _remove(found.path)
+    return _remove(found.path)
+
+
+def _delete_unfinished(name: str, models_dirs: Sequence[Path]) -> int:
+    """Delete what a download has brought that broke off."""
+    unfinished = [path for path in _unfinished(name, models_dirs) if path.exists()]
+    if not unfinished:
+        raise MissingModel(f"{name} is not on this machine: there is nothing to delete.")
+    freed = 0
+    for path in unfinished:
+        if not _describe(path, models_dirs).deletable:
+            raise NotAllowed(f"{path} leads out of our own models folder, so it is left alone.")
+        for file in [*_files(path)]:
+            if file.name.startswith(leftovers.PARTIAL):
+                size = file.stat().st_size
+                if not leftovers.remove_partial(file):
+                    raise NotAllowed(f"{name} is being downloaded: stop that first.")
+                freed += size
+        if path.exists():
+            freed += _remove(path)
     return freed
+
+
+def _unfinished(name: str, models_dirs: Sequence[Path]) -> Iterator[Path]:
+    """Yield where a download into our own models folder leaves what it has brought."""
+    folder = weights.first_of(models_dirs)
+    if folder is None or is_folder(name) or "=" in name:
+        return
+    if name in catalog.CAPTIONERS:
+        yield downloads.storage_of(catalog.CAPTIONERS[name].hub, folder)
+        return
+    source = _published(name)
+    if source.hub:
+        yield downloads.storage_of(source.hub, folder)
+    if source.url:
+        yield downloads.partial_of(weights.target_of(source, folder))
+
+
+def is_within(name: str, folders: Sequence[Path]) -> bool:
+    """Say whether a folder, or the file of `architecture=FILE`, is in one of some folders.
+
+    Links are followed, so that none leads out.
+    """
+    try:
+        path = as_path(name if is_folder(name) else name.partition("=")[2] or name).resolve()
+        return any(path.is_relative_to(folder.resolve()) for folder in folders)
+    except (OSError, ValueError, RuntimeError):  # there can be no such file
+        return False
+
+
+def require_published(name: str) -> None:
+    """Raise UnknownModel for a name that is not that of a published model; looks at no file."""
+    if name not in (*catalog.CAPTIONERS, catalog.DEMO):
+        _published(name)
 
 
 def _published(name: str) -> weights.Source:
@@ -147,17 +195,14 @@ def _is_ours(path: Path, files: set[Path], models_dirs: Sequence[Path]) -> bool:
     )
 
 
-def _remove(path: Path) -> None:
-    """Delete a file or folder, or leave it whole: Windows refuses to move what is in use."""
-    condemned = path.with_name(f".deleted-{uuid.uuid4().hex[:8]}")
+def _remove(path: Path) -> int:
+    # Links inside a folder go, but what they lead to may be another model's.
+    freed = sum(file.stat().st_size for file in _files(path) if not file.is_symlink())
     try:
-        path.rename(condemned)
-        if condemned.is_dir():
-            shutil.rmtree(condemned)
-        else:
-            condemned.unlink()
+        leftovers.remove(path)
     except OSError as error:
         raise NotAllowed(
             f"{path} can't be deleted ({error.strerror or error}). Close the programs that use "
             "it, see that it may be written, and try again."
         ) from error
+    return freed

@@ -8,8 +8,10 @@ its import names are declared without an implementation, and the user is told on
 from __future__ import annotations
 
 import logging
-from importlib import import_module, util
+from importlib import import_module
 from typing import Any
+
+from clip_interrogator_ext import packages
 
 log = logging.getLogger(__name__)
 
@@ -26,24 +28,25 @@ def import_torchvision() -> None:
     Does nothing where torchvision is missing: whoever needs it says so.
     """
     global _library
-    if _library is not None or util.find_spec("torchvision") is None:
+    if _library is not None or not packages.is_there("torchvision"):
         return
-    try:
-        import_module("torchvision")
-    except RuntimeError as error:
-        if "torchvision::" not in str(error):
-            raise
-        import torch
+    with packages.needed("torchvision"):
+        try:
+            import_module("torchvision")
+        except RuntimeError as error:
+            if "torchvision::" not in str(error):
+                raise
+            import torch
 
-        make_library: Any = torch.library.Library  # torch leaves it without types
-        library = make_library("torchvision", "DEF")
-        for schema in _SCHEMAS:
-            library.define(schema)
-        _library = library
-        log.warning(
-            "torchvision was not built for torch %s (%s). That does no harm here: only its "
-            "transforms are used.",
-            torch.__version__,
-            error,
-        )
-        import_module("torchvision")
+            make_library: Any = torch.library.Library  # torch leaves it without types
+            library = make_library("torchvision", "DEF")
+            for schema in _SCHEMAS:
+                library.define(schema)
+            _library = library
+            log.warning(
+                "torchvision was not built for torch %s (%s). That does no harm here: only its "
+                "transforms are used.",
+                torch.__version__,
+                error,
+            )
+            import_module("torchvision")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clip_interrogator_ext.errors import BadWordList
+from clip_interrogator_ext.files import open_ordinary
 
 _MOST_BYTES = 32 << 20
 _MOST_LINES = 1_000_000
@@ -20,7 +21,9 @@ MOST_PHRASES = 1_000_000  # of a list
 _MOST_PROBLEMS = 100
 _TRIES = 3  # of reading a file that changes meanwhile
 _BOMS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
-CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+# Signs that steer machines, and halves of signs, which no file can hold.
+CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
+_NO_TEXT = "It holds signs that are no text."
 _CHOICE = re.compile(r"\{([^{}]*)\}")
 _WEIGHT = re.compile(r"^\s*\d+(?:\.\d+)?::")
 _WILDCARD_SYNTAX = re.compile(r"__|\$\$|[{}<>]")
@@ -78,7 +81,7 @@ def read_lines(path: Path, problems: Problems) -> list[Line]:
             problems.add(_at(path, number, "It is not UTF-8: save the file as UTF-8."))
             continue
         if CONTROL.search(text):
-            problems.add(_at(path, number, "It holds signs that are no text."))
+            problems.add(_at(path, number, _NO_TEXT))
         elif len(text) > _MOST_CHARACTERS:
             problems.add(_at(path, number, _too_long(text)))
         else:
@@ -126,6 +129,9 @@ def phrases_of(
         if len(text) > _MOST_CHARACTERS:
             problems.add(_at(path, line.number, _too_long(text)))
             continue
+        if CONTROL.search(text):  # YAML can write them in letters
+            problems.add(_at(path, line.number, _NO_TEXT))
+            continue
         if not any(map(str.isalnum, text)):
             continue
         if form != "ours":
@@ -171,7 +177,7 @@ def _content(path: Path) -> tuple[bytes, bool]:
     """Return a file's bytes up to the most that are read, and whether they are all of them."""
     try:
         for _ in range(_TRIES):
-            with path.open("rb") as file:
+            with open_ordinary(path) as file:
                 before = os.fstat(file.fileno())
                 content = file.read(_MOST_BYTES + 1)
                 after = os.fstat(file.fileno())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from clip_interrogator_ext.errors import BadWordList
-from clip_interrogator_ext.vocabulary.files import replace_file
+from clip_interrogator_ext.files import changing, read_file
 from clip_interrogator_ext.vocabulary.lines import CONTROL, Line, Problems, phrases_of
 from clip_interrogator_ext.vocabulary.lists import (
     Category,
@@ -32,9 +33,7 @@ class OwnLists:
         """Return a list as it is written; raises BadWordList."""
         path = self._file(name)
         try:
-            if path.stat().st_size > _MOST_BYTES:
-                raise BadWordList(f"{path} is larger than {_MOST_BYTES >> 20} MiB. Split it.")
-            content = path.read_bytes()
+            content = read_file(path, _MOST_BYTES)
             wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
             return content.decode("utf-16" if wide else "utf-8-sig")
         except UnicodeDecodeError as error:
@@ -46,16 +45,17 @@ class OwnLists:
 
     def save(self, name: str, text: str) -> tuple[str, ...]:
         """Write a list; return what is wrong with its lines. Raises BadWordList."""
-        with _lock:
-            return self._write(self._place(name), _bytes(text)).problems
+        content = _bytes(text)
+        with _lock, self._changing(self._place(name)) as change:
+            return change(content).problems
 
     def add(self, name: str, lines: Iterable[str]) -> int:
         """Put lines behind a list that are not in it yet; return how many. Raises BadWordList.
 
         Where there is no such list one is made.
         """
-        with _lock:
-            path = self._place(name)
+        path = self._place(name)
+        with _lock, self._changing(path) as change:
             there = path.is_file()
             text = self.text(name) if there else ""
             known = {line.casefold() for line in read_category(path).lines} if there else set()
@@ -68,7 +68,7 @@ class OwnLists:
                 if path.suffix.lower() != ".txt":
                     raise BadWordList(f"{path.name} is not a plain list: change it as a text.")
                 glue = "" if not text or text.endswith("\n") else "\n"
-                self._write(path, _bytes(f"{text}{glue}{chr(10).join(new.values())}\n"))
+                change(_bytes(f"{text}{glue}{chr(10).join(new.values())}\n"))
         return len(new)
 
     def take_over(self, source: Path, called: str) -> str:
@@ -79,27 +79,18 @@ class OwnLists:
         name, suffix = name_of(Path(called)), Path(called).suffix.lower()
         if suffix not in SUFFIXES:
             raise BadWordList(f"{called} is not a word list: it must end in {', '.join(SUFFIXES)}.")
-        with _lock:
+        self._require_name(name)
+        try:
+            content = read_file(source, _MOST_BYTES)
+        except OSError as error:
+            raise BadWordList(f"{called} can't be read ({error.strerror}).") from error
+        path = self.folder / Path(called).name
+        with _lock, self._changing(path) as change:
             if name.casefold() in map(str.casefold, list_files(self.folder)):
                 raise BadWordList(
                     f"There is a list {name!r} already. Delete it first, or rename the file."
                 )
-            self._require_name(name)
-            try:
-                with source.open("rb") as file:
-                    content = file.read(_MOST_BYTES + 1)
-            except OSError as error:
-                raise BadWordList(f"{called} can't be read ({error.strerror}).") from error
-            if len(content) > _MOST_BYTES:
-                raise BadWordList(f"{called} has more than {_MOST_BYTES >> 20} MiB. Split it.")
-            path = self.folder / Path(called).name
-            category = self._write(path, content)
-            if not category.lines:
-                path.unlink(missing_ok=True)
-                raise BadWordList(
-                    f"{called} holds no phrase that can be read."
-                    + "".join(f" {one.replace(str(path), called)}" for one in category.problems[:1])
-                )
+            change(content, empty=False)
         return name
 
     def delete(self, name: str) -> None:
@@ -140,25 +131,34 @@ class OwnLists:
                 'letter or digit, without / \\ : * ? " < > | and commas.'
             )
 
-    def _write(self, path: Path, content: bytes) -> Category:
-        """Write a list and return it; one that can't be read at all is not written."""
+    @contextlib.contextmanager
+    def _changing(self, path: Path) -> Iterator[Callable[..., Category]]:
+        """Hold the folder while a list is changed; yields what writes it and returns the list.
+
+        One that can't be read at all is not written, nor an empty one where it must not be so.
+        """
+
+        def change(content: bytes, *, empty: bool = True) -> Category:
+            def check(draft: Path) -> None:
+                try:
+                    category = read_category(draft, name_of(path))
+                except BadWordList as error:
+                    raise BadWordList(str(error).replace(str(draft), str(path))) from error
+                if not category.lines and not empty:
+                    why = "".join(category.problems[:1]).replace(str(draft), path.name)
+                    raise BadWordList(f"{path.name} holds no phrase that can be read. {why}")
+
+            put(content, check)
+            return read_category(path, own=True)
+
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            before = path.read_bytes() if path.is_file() else None
-            replace_file(path, content)
+            with changing(path) as put:
+                yield change
         except OSError as error:
             raise BadWordList(
                 f"{path} can't be written ({error.strerror}). Check the folder, or choose another "
                 "one in the settings."
             ) from error
-        try:
-            return read_category(path, own=True)
-        except BadWordList:
-            if before is None:
-                path.unlink(missing_ok=True)
-            else:
-                replace_file(path, before)
-            raise
 
 
 def _bytes(text: str) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import yaml
 
 from clip_interrogator_ext.errors import BadWordList
 from clip_interrogator_ext.vocabulary.lines import (
+    CONTROL,
     MOST_PHRASES,
     Line,
     Problems,
@@ -30,6 +31,8 @@ _HEADINGS = {
 }
 _MOST_FILES = 5000  # of a folder
 _DEEPEST = 20
+_MOST_PLACED = 4_000_000  # phrases in parts, each in every part that it is in
+_COST_OF_A_PART = 20  # as many phrases take so much memory
 
 
 @dataclass
@@ -44,6 +47,25 @@ class Read:
     subjects: list[str] = field(default_factory=list)
     about: str = ""
     problems: Problems = field(default_factory=Problems)
+    _placed: int = 0
+
+    def place(self, part: str, said: Sequence[str], line: str) -> None:
+        """Put phrases into a part, as long as there is room in all of them together."""
+        if self.places_full:
+            return
+        self._placed += 1 + len(said) + (0 if part in self.parts else _COST_OF_A_PART)
+        if self.places_full:
+            self.problems.add(
+                f"{line}: Those before it are in too many parts; the rest is in none. Split the "
+                "list."
+            )
+        else:
+            self.parts.setdefault(part, []).extend(said)
+
+    @property
+    def places_full(self) -> bool:
+        """Whether no more phrases are put into parts."""
+        return self._placed > _MOST_PLACED
 
     def is_full(self, place: str) -> bool:
         """Say whether there are as many lines as a list may have; if so, from where no more are."""
@@ -119,6 +141,7 @@ def load_yaml(path: Path) -> Any:
     top: list[Any] = []
     open_ones: list[Any] = [top]
     names: list[str | None] = [None]
+    values = 0
 
     def put(value: Any) -> None:
         holder = open_ones[-1]
@@ -135,6 +158,9 @@ def load_yaml(path: Path) -> Any:
     try:
         for event in yaml.parse(text, getattr(yaml, "CBaseLoader", yaml.BaseLoader)):
             line = event.start_mark.line + 1
+            values += isinstance(event, yaml.NodeEvent)
+            if values > 2 * MOST_PHRASES:
+                raise BadWordList(f"{path}, line {line}: It holds too much. Split the file.")
             if isinstance(event, yaml.AliasEvent):
                 raise BadWordList(f"{path}, line {line}: Aliases (*name) are not read.")
             if isinstance(event, yaml.ScalarEvent):
@@ -224,10 +250,12 @@ def _read_table(path: Path, form: str) -> Read:
             break
         said = list(phrases_of(path, [Line(number, row[0])], read.problems, form))
         read.lines += said
+        if read.places_full:
+            continue
         for heading, cell in zip(headings[1:], row[1:], strict=False):
-            for value in filter(None, map(str.strip, cell.split(";"))):
+            for value in dict.fromkeys(filter(None, map(str.strip, cell.split(";")))):
                 named = {"yes": heading, "no": f"not {heading}"}.get(value, value)
-                read.parts.setdefault(named, []).extend(said)
+                read.place(named, said, f"{path}, line {number}")
     read.parts = dict(sorted(read.parts.items()))
     return read
 
@@ -255,6 +283,12 @@ def _read_tree(path: Path, form: str) -> Read:
 def _gather(path: Path, value: Any, names: tuple[str, ...], form: str, read: Read) -> None:
     if isinstance(value, dict):
         for name, below in value.items():
+            if CONTROL.search(name):
+                read.problems.add(
+                    f"{path}: The name {name[:100]!r} holds signs that are no text. What is below "
+                    "it is left out."
+                )
+                continue
             _gather(path, below, (*names, name), form, read)
     else:
         leaves = value if isinstance(value, list) else [value]
@@ -266,5 +300,6 @@ def _gather(path: Path, value: Any, names: tuple[str, ...], form: str, read: Rea
             return
         said = list(phrases_of(path, lines, read.problems, form))
         read.lines += said
+        line = f"{path}, line {lines[0].number}" if lines else f"{path}"
         for depth in range(1, len(names) + 1):
-            read.parts.setdefault("/".join(names[:depth]), []).extend(said)
+            read.place("/".join(names[:depth]), said, line)

@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from clip_interrogator_ext.files import changing, open_ordinary
 from clip_interrogator_ext.models.base import Tick, no_tick
-from clip_interrogator_ext.vocabulary.files import replace_file
 
 if TYPE_CHECKING:
     from clip_interrogator_ext.models.base import TextImageEncoder
@@ -28,6 +29,10 @@ _FORMAT = "1"
 _PROBES = 4  # how many kept vectors are computed again, to know that this network made them
 _PROBE_DISTANCE = 0.02  # between the fp32 and fp16 vectors of one network; others are far apart
 _SAVE_EVERY = 4096
+_LONGEST_HEAD_BYTES = 4096
+_DAMAGE = (
+    SafetensorError, OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -86,18 +91,39 @@ def merge(tables: Sequence[Table]) -> Table:
     return together if len(first) == len(together) else together._take(list(first.values()))
 
 
+@dataclass
+class _Kept:
+    """Vectors by their phrases' rows; `stamp` tells of what file they were read."""
+
+    rows: dict[str, int]
+    vectors: Tensor
+    stamp: tuple[int, ...] = ()
+
+    def add(self, phrases: Sequence[str], vectors: Tensor) -> None:
+        """Take phrases that are not here yet with their vectors."""
+        for phrase in phrases:
+            self.rows[phrase] = len(self.rows)
+        self.vectors = torch.cat((self.vectors, vectors.half()))
+
+    def add_new_of(self, other: _Kept) -> None:
+        """Take what another has and this one has not."""
+        new = [phrase for phrase in other.rows if phrase not in self.rows]
+        if new:
+            self.add(new, other.vectors[[other.rows[phrase] for phrase in new]])
+
+
 class PhraseStore:
     """Vectors of word lists, kept as one safetensors file per backbone and category.
 
     A file keeps every phrase that it ever held, so that a list can grow, shrink and change back
-    and only phrases never seen before are encoded. A file that is damaged, or made by another
-    network, is built anew with a warning. Where the folder can't be written, vectors are computed
-    at each start, with a warning.
+    and only phrases never seen before are encoded; what another process has added meanwhile stays
+    in it. A file that is damaged, or made by another network, is built anew with a warning. What
+    can't be written is kept in memory, with a warning, and written when that is possible again.
     """
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
-        self._unwritable = False
+        self._unwritten: dict[Path, _Kept] = {}
         self.encoded = 0
         """How many phrases have been encoded, not read, since it was made."""
 
@@ -114,11 +140,15 @@ class PhraseStore:
         has been encoded is kept for the next time.
         """
         path = self._path(encoder.key(), category)
-        known, kept = self._read(path, encoder)
+        kept = self._read(path, encoder)
+        if path in self._unwritten:
+            kept.add_new_of(self._unwritten[path])
+            self._write(path, kept, encoder)
         # Sorted: phrases that begin alike are encoded together in less time.
-        new = sorted({phrase for phrase in phrases if phrase not in known})
+        new = sorted({phrase for phrase in phrases if phrase not in kept.rows})
         for begin in range(0, len(new), _SAVE_EVERY):
-            part = new[begin : begin + _SAVE_EVERY]
+            # Another process may have been here before us.
+            part = [one for one in new[begin : begin + _SAVE_EVERY] if one not in kept.rows]
             done: list[Tensor] = []
             try:
                 for vectors in _encode(encoder, part, f"{category} words", begin, len(new), tick):
@@ -127,14 +157,12 @@ class PhraseStore:
                 if done:
                     encoded = torch.cat(done)
                     self.encoded += len(encoded)
-                    for phrase in part[: len(encoded)]:
-                        known[phrase] = len(known)
-                    kept = torch.cat((kept, encoded.half()))
-                    self._write(path, list(known), kept)
-        rows = torch.tensor([known[phrase] for phrase in phrases], dtype=torch.long)
-        if len(rows) == len(kept) and torch.equal(rows, torch.arange(len(rows))):
-            return kept
-        return kept[rows]
+                    kept.add(part[: len(encoded)], encoded)
+                    self._write(path, kept, encoder)
+        rows = torch.tensor([kept.rows[phrase] for phrase in phrases], dtype=torch.long)
+        if len(rows) == len(kept.vectors) and torch.equal(rows, torch.arange(len(rows))):
+            return kept.vectors
+        return kept.vectors[rows]
 
     def known(self, key: str, category: str) -> frozenset[str]:
         """Return the phrases of a category whose vectors are kept for an encoder of that key.
@@ -145,9 +173,12 @@ class PhraseStore:
         try:
             if path is None or not path.is_file():
                 return frozenset()
-            with safe_open(path, "pt") as file:
-                return frozenset(json.loads(file.get_tensor("phrases").numpy().tobytes()))
-        except (SafetensorError, OSError, ValueError, TypeError):
+            # Not mapped into memory: on Windows it could not be replaced meanwhile.
+            with open_ordinary(path) as file:
+                begin, end = _head(file)["phrases"]["data_offsets"]
+                file.seek(begin, os.SEEK_CUR)
+                return frozenset(json.loads(file.read(end - begin)))
+        except _DAMAGE:
             return frozenset()
 
     def _path(self, key: str, category: str) -> Path | None:
@@ -158,35 +189,42 @@ class PhraseStore:
         folder = self._folder / key / program if colon else self._folder / key
         return folder / f"{name}.safetensors"
 
-    def _read(self, path: Path | None, encoder: TextImageEncoder) -> tuple[dict[str, int], Tensor]:
-        nothing: tuple[dict[str, int], Tensor] = ({}, torch.empty(0, encoder.dimension).half())
+    def _read(self, path: Path | None, encoder: TextImageEncoder) -> _Kept:
+        kept = _Kept({}, torch.empty(0, encoder.dimension).half())
         try:
             if path is None or not path.is_file():
-                return nothing
-            phrases, vectors = _unpack(path.read_bytes())
-        except (
-            SafetensorError, OSError, ValueError, KeyError, AttributeError, TypeError
-        ) as error:
+                return kept
+            with open_ordinary(path) as file:
+                kept.stamp = _stamp(file.fileno())
+                phrases, vectors = _unpack(file)
+        except _DAMAGE as error:
             log.warning("%s is damaged (%s) and is built anew.", path, error)
-            return nothing
+            return kept
         if not _made_by(encoder, phrases, vectors):
             log.warning("%s was made by another network and is built anew.", path)
-            return nothing
-        return {phrase: row for row, phrase in enumerate(phrases)}, vectors
+            return kept
+        kept.rows = {phrase: row for row, phrase in enumerate(phrases)}
+        kept.vectors = vectors
+        return kept
 
-    def _write(self, path: Path | None, phrases: list[str], vectors: Tensor) -> None:
+    def _write(self, path: Path | None, kept: _Kept, encoder: TextImageEncoder) -> None:
         if path is None:
             return
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(path, _pack(phrases, vectors))
+            with changing(path) as put:
+                if path.is_file() and _stamp(path) != kept.stamp:
+                    kept.add_new_of(self._read(path, encoder))
+                put(_pack(list(kept.rows), kept.vectors))
+                kept.stamp = _stamp(path)
         except OSError as error:
-            if not self._unwritable:
+            if not self._unwritten:
                 log.warning(
                     "The vectors of word lists can't be kept in %s (%s); they are computed again "
                     "at the next start.", path.parent, error.strerror or error,
                 )
-            self._unwritable = True
+            self._unwritten[path] = kept
+        else:
+            self._unwritten.pop(path, None)
 
 
 def _encode(
@@ -208,22 +246,42 @@ def _pack(phrases: list[str], vectors: Tensor) -> bytes:
     return save({"phrases": words, "vectors": vectors.contiguous()}, metadata=metadata)
 
 
-def _unpack(content: bytes) -> tuple[list[str], Tensor]:
+def _unpack(file: BinaryIO) -> tuple[list[str], Tensor]:
     """Return a file's phrases and vectors; raises ValueError where they can't be trusted."""
-    header_length = int.from_bytes(content[:8], "little")
-    if header_length > len(content):
-        raise ValueError("it is cut off")
-    metadata = json.loads(content[8 : 8 + header_length]).get("__metadata__", {})
-    if metadata.get("format") != _FORMAT:
-        raise ValueError("it is of another version")
-    tensors = load(content)
+    metadata = _head(file)["__metadata__"]
+    file.seek(0)
+    tensors = load(file.read())
     words, vectors = tensors["phrases"], tensors["vectors"]
-    if metadata.get("sha256") != _digest(words, vectors):
+    if metadata["sha256"] != _digest(words, vectors):
         raise ValueError("its checksum does not match")
     phrases = json.loads(words.numpy().tobytes())
-    if vectors.dtype != torch.float16 or vectors.shape[0] != len(phrases):
+    if vectors.dtype != torch.float16 or vectors.dim() != 2 or len(vectors) != len(phrases):
         raise ValueError("its parts don't fit together")
     return phrases, vectors
+
+
+def _head(file: BinaryIO) -> dict[str, Any]:
+    """Return a file's head, and leave the file where its tensors begin.
+
+    Raises ValueError where the file is not ours, or not as long as its head says: before the rest
+    is read, which may be more than fits into memory.
+    """
+    length = int.from_bytes(file.read(8), "little")
+    if length > _LONGEST_HEAD_BYTES:
+        raise ValueError("its head is damaged")
+    head: dict[str, Any] = json.loads(file.read(length))
+    if head["__metadata__"]["format"] != _FORMAT:
+        raise ValueError("it is of another version")
+    end = max(head[name]["data_offsets"][1] for name in ("phrases", "vectors"))
+    if os.fstat(file.fileno()).st_size != file.tell() + end:
+        raise ValueError("it is cut off")
+    return head
+
+
+def _stamp(file: Path | int) -> tuple[int, ...]:
+    """Return what tells whether a file is the one that was seen before."""
+    status = os.stat(file)  # noqa: PTH116 - an open file too
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _digest(words: Tensor, vectors: Tensor) -> str:

@@ -115,9 +115,17 @@ def _on_ui_tabs() -> list[tuple[gr.Blocks, str, str]]:
     return [(tab.build(service()), tab.TITLE, tab.ELEMENT_ID)]
 
 
-def _on_app_started(_page: Any, app: Any) -> None:
-    """Add our routes to the FastAPI app; `_page` is None where the WebUI runs without one."""
+def _on_app_started(page: Any, app: Any) -> None:
+    """Add our routes to the FastAPI app; `page` is None where the WebUI runs without one."""
     from clip_interrogator_ext.faces import api
-    from clip_interrogator_ext.webui import login
+    from clip_interrogator_ext.webui import elsewhere, login
 
-    api.add_routes(app, service(), allowed=login.guard(), setting=settings.setting)
+    api.add_routes(
+        app, service(), allowed=login.guard(), setting=settings.setting,
+        is_foreign=elsewhere.is_foreign,
+    )
+    elsewhere.watch(app)
+    if page is not None:
+        from clip_interrogator_ext.faces.tab import leaving
+
+        leaving.dont_wait_for_pages(page)

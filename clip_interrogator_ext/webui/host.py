@@ -14,7 +14,7 @@ from modules.paths_internal import data_path, extensions_dir, models_path, scrip
 
 from clip_interrogator_ext.host import as_path, is_folder
 from clip_interrogator_ext.webui.flavour import flavour_of_this_webui
-from clip_interrogator_ext.webui.jobs import Jobs
+from clip_interrogator_ext.webui.jobs import Jobs, is_inside_webui_job
 from clip_interrogator_ext.webui.settings import setting, wildcard_dir
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class WebuiHost:
         own = setting("models_dir")
         clip = shared.cmd_opts.clip_models_path
         return (
-            Path(own).expanduser() if own else models / _OWN_FOLDER,
+            as_path(own) if own else models / _OWN_FOLDER,
             *([Path(clip)] if clip else []),
             *(models / name for name in _FOLDERS_OF_THE_WEBUI),
         )
@@ -87,13 +87,13 @@ class WebuiHost:
 
     @property
     def trusted(self) -> bool:
-        """Whether the WebUI lets whoever asks change what is installed."""
+        """Whether the WebUI lets whoever asks change what is installed, and name any path."""
         return not shared.cmd_opts.disable_extension_access
 
     @property
-    def folders_open(self) -> bool:
-        """Whether the WebUI shows folders, and to people of this machine only."""
-        return self.trusted and not shared.cmd_opts.hide_ui_dir_config
+    def paths_hidden(self) -> bool:
+        """Whether the WebUI keeps this machine's folders to its owner."""
+        return bool(shared.cmd_opts.hide_ui_dir_config)
 
     @property
     def chosen_models(self) -> frozenset[str]:
@@ -108,9 +108,13 @@ class WebuiHost:
         """Say whether somebody waits for the WebUI's queue."""
         return self._jobs.others_wait()
 
-    def interrupted(self) -> bool:
-        """Say whether the WebUI was told to stop the job that runs in this thread."""
-        return self._jobs.interrupted()
+    def holds_device(self) -> bool:
+        """Say whether this thread is in the middle of a job of the WebUI's own."""
+        return is_inside_webui_job()
+
+    def interrupted(self, task: str) -> bool:
+        """Say whether the WebUI was told to stop a job of ours, or the one around this thread."""
+        return self._jobs.interrupted(task)
 
     def progress(self, label: str, done: int, total: int) -> None:
         """Show how far a step is, in the page's progress bar and in /sdapi/v1/progress."""

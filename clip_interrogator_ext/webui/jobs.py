@@ -26,6 +26,7 @@ class Jobs:
 
     def __init__(self) -> None:
         self._here = threading.local()
+        self._task: str | None = None  # that of ours which has the queue
 
     @contextmanager
     def exclusive(self, task: str, at_end: Callable[[], None]) -> Iterator[None]:
@@ -48,6 +49,8 @@ class Jobs:
                 shared.state.begin(job=task)
                 ending.callback(progress.finish_task, task)
                 progress.start_task(task)
+                ending.callback(setattr, self, "_task", None)
+                self._task = task
             before = getattr(self._here, "job", None)
             ending.callback(setattr, self._here, "job", before)
             self._here.job = whose
@@ -58,16 +61,18 @@ class Jobs:
         """Say whether a thread waits for the queue, or a task is announced to."""
         return bool(_line() or progress.pending_tasks)
 
-    def interrupted(self) -> bool:
-        """Say whether the job that runs in this thread is to stop.
+    def interrupted(self, task: str) -> bool:
+        """Say whether a job of ours is to stop, or within one of the WebUI's own, that one.
 
         To skip, or to stop after the current picture, means the end of a job of ours; in a
         generation these have a meaning of their own.
         """
-        job, state = getattr(self._here, "job", None), shared.state
-        if job is _OURS:
-            return bool(state.interrupted or state.skipped or state.stopping_generation)
-        return job is _OF_THE_WEBUI and bool(state.interrupted)
+        state = shared.state
+        if getattr(self._here, "job", None) is _OF_THE_WEBUI:
+            return bool(state.interrupted)
+        return task == self._task and bool(
+            state.interrupted or state.skipped or state.stopping_generation
+        )
 
     def progress(self, label: str, done: int, total: int) -> None:
         """Show how far a step is, where the job is ours.

@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from modules import extensions
 
 import clip_interrogator_ext
+from clip_interrogator_ext import packages
 
 PACKAGE = Path(clip_interrogator_ext.__file__).parent
 OURS = PACKAGE.parent
 
-# What the engine imports, and what brings it.
-PACKAGES = {
-    "torch": "torch",
-    "open_clip": "open_clip_torch",
-    "transformers": "transformers",
-    "safetensors": "safetensors",
-    "PIL": "Pillow",
-    "numpy": "numpy",
-    "tqdm": "tqdm",
-    "yaml": "PyYAML",
-}
-
 
 def notices() -> Sequence[str]:
     """Return one sentence for each thing that is not as it should be."""
-    return [sentence for sentence in (_neighbours(), _restart(), _missing()) if sentence]
+    said = (_neighbours(), _restart(), _missing(), *packages.outdated())
+    return [sentence for sentence in said if sentence]
 
 
 def _neighbours() -> str | None:
@@ -90,17 +78,8 @@ def _restart() -> str | None:
 
 
 def _missing() -> str | None:
-    names = [package for module, package in PACKAGES.items() if not _is_there(module)]
-    if not names:
+    requirements = packages.lacking()
+    if not requirements:
         return None
-    return (
-        f"{' and '.join(names)} could not be found. Stop the WebUI, run "
-        f'"{sys.executable}" -m pip install {" ".join(names)}, and start it again.'
-    )
-
-
-def _is_there(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except (ImportError, ValueError):  # half removed, or put in place of the real one
-        return module in sys.modules
+    names = " and ".join(one.partition(">=")[0] for one in requirements)
+    return f"{names} could not be found. {packages.how_to_install(requirements)}"

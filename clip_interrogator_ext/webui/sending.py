@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from modules import infotext_utils
 
+from clip_interrogator_ext.errors import BadImage
+from clip_interrogator_ext.faces.tab import toasts
 from clip_interrogator_ext.faces.tab.surroundings import Boxes, Target
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from clip_interrogator_ext.faces.tab.uploaded import Posted
 
 # Sent as infotext, a prompt that ends in weights is wiped, and the user's negative prompt with
 # it: so the boxes are wired to the fields themselves.
@@ -34,9 +36,15 @@ def sent_text(text: str | None) -> Any:
     return text if text and text.strip() else gr.update()
 
 
-def sent_image(image: Image.Image | None) -> Any:
-    """Return the picture, or no change where there is none."""
-    return gr.update() if image is None else image
+def sent_image(image: Posted | None) -> Any:
+    """Return the picture, or no change where there is none; one that can't be read is told of."""
+    if image is None:
+        return gr.update()
+    try:
+        return image.whole()
+    except BadImage as error:
+        toasts.warn(str(error))
+        return gr.update()
 
 
 def _connector(name: str) -> Callable[[Any, Boxes], None]:

@@ -10,12 +10,13 @@ import gradio as gr
 from modules import shared
 
 from clip_interrogator_ext import catalog
-from clip_interrogator_ext.host import is_folder
+from clip_interrogator_ext.host import can_be_folder, is_folder, names_a_path
 from clip_interrogator_ext.settings import SETTINGS, Setting
 
 SECTION = ("clip_interrogator_ext", "Interrogator")
 FOLDERS = ("cache_dir", "lists_dir", "wildcards_dir", "interrogate_dir")
-_PLACES = ("device", "models_dir", *FOLDERS)
+_PATHS = ("models_dir", *FOLDERS)
+_PLACES = ("device", *_PATHS)
 """What says where things are on this machine, which the WebUI lets its owner lock."""
 _OF_DYNAMIC_PROMPTS = "wildcard_dir"
 """The option in which the extension Dynamic Prompts keeps the folder of its lists."""
@@ -40,7 +41,7 @@ def setting(key: str) -> Any:
     """Return a setting's value now: its default where it was never set or can't be used."""
     row = SETTINGS[key]
     value = shared.opts.data.get(option_key(key))
-    if shared.cmd_opts.disable_extension_access and _names_a_place(key, value):
+    if _is_locked(key, value):
         value = _at_start.get(key)
     if isinstance(value, str) and not row.choices:
         value = value.strip() or None
@@ -56,16 +57,19 @@ def remember() -> None:
 
 def wildcard_dir() -> Any:
     """Return the folder of Dynamic Prompts' lists, if that extension's settings name one."""
-    if shared.cmd_opts.disable_extension_access:
-        return _at_start.get(_OF_DYNAMIC_PROMPTS)
-    return shared.opts.data.get(_OF_DYNAMIC_PROMPTS)
+    locked = shared.cmd_opts.disable_extension_access or shared.cmd_opts.hide_ui_dir_config
+    return (_at_start if locked else shared.opts.data).get(_OF_DYNAMIC_PROMPTS)
 
 
-def _names_a_place(key: str, value: Any) -> bool:
-    """Say whether a setting's value is a place on this machine, which only its owner may set."""
-    return key in _PLACES or (
-        key in _MODELS and isinstance(value, str) and ("=" in value or is_folder(value))
+def _is_locked(key: str, value: Any) -> bool:
+    """Say whether a value of a setting counts only if it was there when the WebUI started."""
+    is_path = key in _PATHS or (
+        key in _MODELS and isinstance(value, str) and (names_a_path(value) or is_folder(value))
     )
+    flags = shared.cmd_opts
+    if flags.disable_extension_access:
+        return is_path or key in _PLACES
+    return bool(flags.hide_ui_dir_config) and is_path
 
 
 def add_section(
@@ -113,7 +117,8 @@ def _component(
         if row.maximum <= _WIDEST_SLIDER:
             return gr.Slider, {**limits, "step": 1}
         return gr.Number, {**limits, "precision": 0}
-    return gr.Textbox, {"max_lines": 1}
+    hidden = row.key in _PATHS and shared.cmd_opts.hide_ui_dir_config
+    return gr.Textbox, {"max_lines": 1, "visible": not hidden}
 
 
 def _checked(row: Setting, value: Any) -> Any:
@@ -123,10 +128,14 @@ def _checked(row: Setting, value: Any) -> Any:
     if isinstance(row.default, bool):
         return value if isinstance(value, bool) else row.default
     if row.minimum is not None and row.maximum is not None:
+        if isinstance(value, bool):  # which Python counts among the numbers
+            return row.default
         try:
             number = float(value)
             is_fit = row.minimum <= number <= row.maximum and number == int(number)
         except (TypeError, ValueError, OverflowError):
             return row.default
         return int(number) if is_fit else row.default
-    return value if isinstance(value, str) else row.default
+    if not isinstance(value, str) or (row.key in _PATHS and not can_be_folder(value)):
+        return row.default
+    return value

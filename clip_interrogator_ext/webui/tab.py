@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 from modules import shared
 
-from clip_interrogator_ext.webui import receiving, sending
+from clip_interrogator_ext.webui import elsewhere, receiving, sending
 from clip_interrogator_ext.webui.notices import notices
 from clip_interrogator_ext.webui.settings import setting
 
@@ -37,6 +37,7 @@ def _build(service: Service) -> gr.Blocks:
         setting=setting, notices=notices, targets=sending.targets(),
         # A flag of AUTOMATIC1111's.
         streams=not getattr(shared.cmd_opts, "no_gradio_queue", False),
+        is_foreign=elsewhere.is_foreign,
     )
     # One block only: each time that one is closed costs Gradio 4 a tenth of a second.
     with gr.Blocks(analytics_enabled=False) as page:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Mount
 
 from clip_interrogator_ext.faces.api.handlers import Api
 from clip_interrogator_ext.faces.api.route import Route
+from clip_interrogator_ext.origins import OWN_ONLY
 from clip_interrogator_ext.settings import SETTINGS
 
 if TYPE_CHECKING:
@@ -34,12 +35,13 @@ def add_routes(
     *,
     allowed: Callable[[Request], bool] = _open_to_all,
     setting: Callable[[str], Any] = _default_setting,
+    is_foreign: Callable[[Mapping[str, str]], bool] = OWN_ONLY.is_foreign,
 ) -> list[str]:
     """Add the routes to an app, in place of those that an earlier call added.
 
     `allowed` says whether a request may pass; `setting` returns the value of a setting for
-    fields that are not given. Routes that somebody else has added already stay theirs: their
-    paths are returned.
+    fields that are not given; `is_foreign` finds by a request's headers that another site's page
+    asks. Routes that somebody else has added already stay theirs: their paths are returned.
     """
     routes = app.router.routes
     routes[:] = [route for route in routes if not isinstance(route, Route)]
@@ -49,7 +51,7 @@ def add_routes(
         for method in getattr(route, "methods", None) or ()
     }
     ours, taken = [], []
-    for route in Api(service, allowed, setting).routes():
+    for route in Api(service, allowed, setting, is_foreign).routes():
         if theirs & {(route.path, method) for method in route.methods or ()}:
             taken.append(route.path)
         else:

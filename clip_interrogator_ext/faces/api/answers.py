@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clip_interrogator_ext.batch.files import shown
 from clip_interrogator_ext.batch.results import BatchProgress
+from clip_interrogator_ext.files import shown
 from clip_interrogator_ext.phrases import escape_brackets
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Path
@@ -60,18 +60,24 @@ class Api:
     """The handlers, around a service."""
 
     def __init__(
-        self, service: Service, allowed: Callable[[Request], bool], setting: Callable[[str], Any]
+        self,
+        service: Service,
+        allowed: Callable[[Request], bool],
+        setting: Callable[[str], Any],
+        is_foreign: Callable[[Mapping[str, str]], bool],
     ) -> None:
         self.service = service
         self.allowed = allowed
         self.setting = setting
+        self.is_foreign = is_foreign
         self.turnstile = turnstile_of(service)
 
     def limit(self) -> int:
         """Return how many may be inside: those who wait, and whoever computes."""
         holder = self.turnstile.holder
-        # While the WebUI generates a picture, whoever has the turn waits as well.
-        waiting = {run.task for run in self.service.status().runs if not run.running}
+        # While the WebUI generates a picture, whoever has the turn waits as well. What is loaded is
+        # not asked for: adding up networks' sizes would hold the event loop up.
+        waiting = {run.task for run in self.service.runs() if not run.running}
         return WAITING_LIMIT + (holder is None or holder.task not in waiting)
 
     def routes(self) -> list[Route]:
@@ -125,10 +131,12 @@ class Api:
         status_code: int = 200,
     ) -> Route:
         codes = {401, 422, 500}
+        if "POST" in methods:
+            codes |= {413}
         if waits:
-            codes |= {403, 404, 409, 413, 503}
+            codes |= {403, 404, 409, 503}
         if folders:
-            codes |= {403, 404, 413, 503}
+            codes |= {403, 404, 503}
         return Route(
             self, f"/interrogator/{name}", call, waits=waits, folders=folders, methods=methods,
             summary=summary, response_model=answer, status_code=status_code,
@@ -158,7 +166,7 @@ class Api:
 
     def _model(self, row: catalog.Backbone | catalog.CaptionerRow, name: str) -> dict[str, Any]:
         place = self.service.place(name)
-        shown = self.service.host.trusted
+        shown = self.service.paths_open
         return {
             "name": name,
             "suits": getattr(row, "suits", None),

@@ -48,7 +48,7 @@ class ModelsRequest(BaseModel):
 
     clip_model_name: StrictStr = _field(catalog.DEFAULT_BACKBONE, SETTINGS["clip"].help)
     clip_model_names: list[StrictStr] | None = _field(
-        None, "Several CLIP backbones that judge together, in place of the one."
+        None, "Several CLIP backbones that judge together, in place of the one.", minItems=1
     )
     chunk_size: StrictInt | None = _of_setting("chunk_size")
     low_memory: StrictBool | None = _of_setting("low_memory")
@@ -106,6 +106,7 @@ class AnalyzeRequest(PictureRequest):
     categories: list[StrictStr] | None = _field(
         None,
         "These word lists, or parts of them such as flavors/light, in place of the usual ones.",
+        minItems=1,
     )
 
 

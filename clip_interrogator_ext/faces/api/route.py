@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from clip_interrogator_ext.errors import InterrogatorError, QueueFull
 from clip_interrogator_ext.faces.api.body import ReadRequest, as_json, read_content
 from clip_interrogator_ext.faces.api.refusals import Refusal, misfit, refusal_of
+from clip_interrogator_ext.origins import REFUSED
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -91,6 +92,9 @@ class Route(APIRoute):
                 401, "Unauthorized", "Log in first: name and password as HTTP Basic.",
                 headers={"WWW-Authenticate": "Basic"},
             )
+        # The program around us may let any site's page send what it likes, as Gradio 4 does.
+        if request.method != "GET" and self._api.is_foreign(request.headers):
+            raise Refusal(403, "NotAllowed", REFUSED)
         turnstile = self._api.turnstile
         content: dict[str, Any] = {}
         try:
@@ -99,8 +103,8 @@ class Route(APIRoute):
             if self._waits:
                 turnstile.require_room(self._api.limit())
             if request.method == "POST":
-                # No page from elsewhere may have files written here. A browser sends JSON from
-                # there only if this server agrees, and it does not.
+                # No page from elsewhere may have files written here, not even by a browser that
+                # does not say where from: it sends JSON only if this server agrees, or not at all.
                 content = await read_content(request, must_say_json=self._folders)
             read = ReadRequest(as_json(request.scope), request.receive)
             read.api, read.content = self._api, content

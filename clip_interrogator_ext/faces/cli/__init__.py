@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from clip_interrogator_ext import __version__, catalog
+from clip_interrogator_ext import __version__, catalog, packages
 from clip_interrogator_ext.errors import (
     BadImage,
     BadOption,
@@ -18,6 +18,7 @@ from clip_interrogator_ext.errors import (
     UnknownModel,
 )
 from clip_interrogator_ext.faces.cli import batch, lists
+from clip_interrogator_ext.faces.cli.pauses import shorten_collections
 from clip_interrogator_ext.faces.cli.shared import (
     DONE,
     FAILED,
@@ -38,10 +39,14 @@ from clip_interrogator_ext.faces.cli.shared import (
     say,
     service_of,
 )
+from clip_interrogator_ext.faces.cli.uploads_folder import uploads_folder
 from clip_interrogator_ext.host import StandaloneHost
+from clip_interrogator_ext.packages import needed
 from clip_interrogator_ext.settings import SETTINGS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from clip_interrogator_ext.results import Analysis, Prompt
     from clip_interrogator_ext.service import Service
 
@@ -50,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         chosen = _parser().parse_args(arguments)
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+        packages.require("numpy", "PIL", "tqdm")
         return int(chosen.run(chosen))
     except (BadOption, UnknownModel) as error:
         say(str(error))
@@ -141,14 +147,19 @@ def _print_model(name: str, row: catalog.Backbone | catalog.CaptionerRow, *, her
 
 
 def _page(chosen: argparse.Namespace) -> int:
-    try:
-        import gradio  # noqa: F401 - asked for first, to say what to do where it is missing
+    shorten_collections()
+    with uploads_folder() as uploads:
+        return _serve(chosen, uploads)
+
+
+def _serve(chosen: argparse.Namespace, uploads: Path) -> int:
+    with needed("gradio"):
+        import gradio  # noqa: F401 - asked for first, to say what to do where it fails
         import uvicorn
         from fastapi import FastAPI
-    except ImportError as error:
-        say(f"The page needs Gradio ({error}). Install it with `pip install gradio`.")
-        return FAILED
     from clip_interrogator_ext.faces import api
+    from clip_interrogator_ext.faces.cli.modest_uploads import ModestUploads
+    from clip_interrogator_ext.faces.cli.own_origin import OwnOrigin
     from clip_interrogator_ext.faces.tab.alone import mount
     from clip_interrogator_ext.faces.tab.surroundings import Surroundings
     from clip_interrogator_ext.service import Service
@@ -164,7 +175,9 @@ def _page(chosen: argparse.Namespace) -> int:
     def setting(key: str) -> Any:
         return given.get(key, SETTINGS[key].default)
 
-    app = FastAPI(title="Interrogator")
+    app = FastAPI(title="Interrogator", redoc_url=None)
+    app.add_middleware(ModestUploads, folder=uploads)
+    app.add_middleware(OwnOrigin)  # which comes first, as it is added last
     api.add_routes(app, service, setting=setting)
     mount(app, service, Surroundings(setting=setting))
     say(f"The page is at http://127.0.0.1:{chosen.port}, its routes at /docs. Ctrl-C ends it.")

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 def draw(service: Service, surroundings: Surroundings) -> Boxes:
     """Draw the page into the blocks that are open now; return what others send from and to."""
+    with components.refusing(surroundings.is_foreign):
+        return _drawn(service, surroundings)
+
+
+def _drawn(service: Service, surroundings: Surroundings) -> Boxes:
     components.html("notices", elements.notes(surroundings.notices(), "warning"))
     with gr.Tabs(elem_id=element_id("tabs")):
         with gr.Tab("Prompt", elem_id=element_id("tab-prompt")) as prompt_tab:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from clip_interrogator_ext.faces.tab import components, draw, elements
+from clip_interrogator_ext.faces.tab import components, draw, elements, leaving
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -28,15 +28,20 @@ def mount(app: FastAPI, service: Service, surroundings: Surroundings) -> None:
     mounted: dict[str, Any] = {}
     if components.takes(gr.mount_gradio_app, "theme"):
         ours, mounted = mounted, ours
+    # An error that nobody foresaw would be shown in its own words.
+    if components.takes(gr.mount_gradio_app, "show_error"):
+        mounted["show_error"] = False
     with gr.Blocks(analytics_enabled=False, title="Interrogator", **ours) as blocks:
         style = _beside("style.css") + "footer { display: none !important; }"
         gr.HTML(f"<style>{style}</style>", elem_classes=[elements.PREFIX + "-hidden"])
+        blocks.show_error = False
         draw(service, surroundings)
         components.on(blocks.load, None, js=f"() => {{ {_beside('javascript/cliext.js')} }}")
     if not components.takes(blocks.queue, "default_concurrency_limit"):
         blocks.queue(concurrency_count=_THREADS)
     else:
         blocks.queue()
+    leaving.dont_wait_for_pages(blocks)
     gr.mount_gradio_app(app, blocks, path="/", **mounted)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from clip_interrogator_ext.errors import InterrogatorError
-from clip_interrogator_ext.faces.tab import asking, components, elements
+from clip_interrogator_ext.faces.tab import asking, components, elements, uploaded
 from clip_interrogator_ext.faces.tab.elements import element_id
 from clip_interrogator_ext.faces.tab.running import Running, stop
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from clip_interrogator_ext.faces.tab.surroundings import Surroundings
+    from clip_interrogator_ext.faces.tab.uploaded import Posted
     from clip_interrogator_ext.service import Service
 
 
@@ -73,8 +74,8 @@ class AnalyzeTab:
 
     def _analyze(
         self,
-        image: Image.Image | None,
-        other: Image.Image | None,
+        image: Posted | None,
+        other: Posted | None,
         backbones: str | None,
         top: float,
     ) -> Iterator[list[Any]]:
@@ -88,8 +89,8 @@ class AnalyzeTab:
 
     def _compare(
         self,
-        image: Image.Image | None,
-        other: Image.Image | None,
+        image: Posted | None,
+        other: Posted | None,
         backbones: str | None,
         texts: str,
     ) -> Iterator[list[Any]]:
@@ -107,15 +108,16 @@ class AnalyzeTab:
         yield from self._run(image or other, work)
 
     def _run(
-        self, image: Image.Image | None, work: Callable[[Image.Image, str], str]
+        self, image: Posted | None, work: Callable[[Image.Image, str], str]
     ) -> Iterator[list[Any]]:
         idle = [gr.update(interactive=True), gr.update(interactive=True),
                 gr.update(interactive=False), ""]
-        if image is None:
-            error = elements.note("Put a picture into the box first.", "error")
-            yield ["", error, *idle, components.skip()]
+        try:
+            picture = uploaded.opened(image)
+        except InterrogatorError as error:
+            yield ["", elements.note(str(error), "error"), *idle, components.skip()]
             return
-        running = Running(self._service, lambda task: work(image, task))
+        running = Running(self._service, lambda task: work(picture, task))
         busy = [gr.update(interactive=False), gr.update(interactive=False),
                 gr.update(interactive=True), running.task]
         for run in running:

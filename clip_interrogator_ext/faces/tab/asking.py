@@ -62,6 +62,14 @@ def mode_help(mode: str) -> str:
     return elements.note(catalog.MODES[mode])
 
 
+def subject_box(surroundings: Surroundings, name: str) -> gr.Textbox:
+    """Return the box of what the mode `style` puts in front; the other modes have none."""
+    return gr.Textbox(
+        label="Subject", placeholder="What stands in front of the style",
+        visible=surroundings.setting("mode") == "style", elem_id=element_id(name),
+    )
+
+
 def negative_box(surroundings: Surroundings, name: str) -> gr.Checkbox:
     """Return the choice of a negative prompt in the same run."""
     setting = SETTINGS["negative"]

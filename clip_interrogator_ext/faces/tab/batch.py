@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from clip_interrogator_ext.batch import uploads
-from clip_interrogator_ext.batch.files import shown
 from clip_interrogator_ext.batch.jobs import jobs_of
 from clip_interrogator_ext.batch.options import EXISTING, BatchOptions
 from clip_interrogator_ext.batch.wording import Wording
 from clip_interrogator_ext.batch.writers import WRITERS
 from clip_interrogator_ext.errors import InterrogatorError, NotAllowed
-from clip_interrogator_ext.faces.tab import asking, batch_report, components, elements
+from clip_interrogator_ext.faces.tab import asking, batch_report, components, elements, uploaded
 from clip_interrogator_ext.faces.tab.elements import element_id
+from clip_interrogator_ext.faces.tab.running import unforeseen
+from clip_interrogator_ext.faces.tab.serving import Served
+from clip_interrogator_ext.files import shown
 from clip_interrogator_ext.images import SUFFIXES
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ class BatchTab:
         self._surroundings = surroundings
         self._prompt = prompt
         self._jobs = jobs_of(service)
-        self._served: tempfile.TemporaryDirectory[str] | None = None
+        self._served = Served()
+        uploads.clear_left(service)
         self._draw_hidden()
         with gr.Row(elem_classes=[elements.PREFIX + "-columns"]):
             with gr.Column():
@@ -81,7 +82,7 @@ class BatchTab:
         self.look = gr.Button("Look", elem_id=element_id("batch-look"), elem_classes=hidden)
 
     def _draw_pictures(self) -> None:
-        folders = self._service.host.folders_open
+        folders = self._service.paths_open
         self.source = gr.Radio(
             choices=[FOLDER, UPLOADED], value=FOLDER if folders else UPLOADED, label="Pictures",
             visible=folders, elem_id=element_id("batch-source"),
@@ -97,7 +98,7 @@ class BatchTab:
                 label="Sub-folders too", elem_id=element_id("batch-recursive")
             )
         with gr.Group(visible=not folders) as self.of_upload:
-            self.files = components.uploads(
+            self.files = uploaded.files(
                 label="Pictures to upload", file_types=list(SUFFIXES), height=180,
                 elem_id=element_id("batch-files"),
             )
@@ -114,9 +115,10 @@ class BatchTab:
         self.mode_help = components.html(
             "batch-mode-help", asking.mode_help(self._surroundings.setting("mode"))
         )
+        self.subject = asking.subject_box(self._surroundings, "batch-subject")
         self.negative = asking.negative_box(self._surroundings, "batch-negative")
         self.models = components.html("batch-models")
-        self.written = self._draw_written(visible=self._service.host.folders_open)
+        self.written = self._draw_written(visible=self._service.paths_open)
 
     def _draw_written(self, *, visible: bool) -> dict[str, Any]:
         """Draw what is written and how; return the boxes by their fields in BatchOptions."""
@@ -165,7 +167,7 @@ class BatchTab:
             self.start.click, self._start,
             [
                 self.mine, self.offered, self.source, self.folder, self.recursive, self.files,
-                self.mode, self.negative, prompt.backbones, prompt.captioner,
+                self.mode, self.negative, self.subject, prompt.backbones, prompt.captioner,
                 *self.written.values(), *prompt.options.components,
             ],
             [self.message, self.start, self.mine, *seen], streams=self._surroundings.streams,
@@ -174,7 +176,10 @@ class BatchTab:
         on(self.look.click, self._look, remembered, seen, js=_KEPT, queue=False)
         for button, states in ((self.stop, ("running",)), (self.empty, ("waiting",))):
             on(button.click, partial(self._stop, states), remembered, seen, js=_KEPT, queue=False)
-        components.on_change(self.mode, asking.mode_help, [self.mode], [self.mode_help])
+        components.on_change(
+            self.mode, self._show_mode, [self.mode],
+            [self.mode_help, self.subject, self.negative],
+        )
         on(self.source.change, self._choose_source, [self.source],
            [self.of_folder, self.of_upload, self.places])
 
@@ -186,6 +191,13 @@ class BatchTab:
         return elements.note(
             f"Asks {names} and the captioner {captioner or 'none'}, with the options of the tab "
             "Prompt: change them there."
+        )
+
+    def _show_mode(self, mode: str) -> tuple[Any, ...]:
+        return (
+            asking.mode_help(mode),
+            gr.update(visible=mode == "style"),
+            gr.update(visible=mode != "negative"),
         )
 
     def _choose_source(self, source: str) -> tuple[Any, Any, Any]:
@@ -211,8 +223,7 @@ class BatchTab:
         except Exception as error:
             # The page shows a sentence; whoever runs the WebUI finds the rest in the log.
             log.exception("The batch can't be started.")
-            told = self._service.without_paths(shown(str(error)))
-            sentence = f"Something went wrong ({type(error).__name__}: {told}); see the log."
+            sentence = unforeseen(self._service, error)
         else:
             sentence = ""
             mine = " ".join([*_tokens(mine), state.token][-_TOKENS_KEPT:])
@@ -221,13 +232,13 @@ class BatchTab:
 
     def _options(
         self, source: str, folder: str, recursive: bool, mode: str, negative: bool,
-        backbones: str | None, captioner: str, *rest: Any,
+        subject: str | None, backbones: str | None, captioner: str, *rest: Any,
     ) -> BatchOptions:
         """Return what the boxes ask for; raises BadOption and NotAllowed."""
         # An empty box is None under Gradio 6.
         written = {name: text or "" for name, text in zip(self.written, rest, strict=False)}
         asked = asking.request(
-            mode, negative, backbones, captioner, "", "", *rest[len(self.written):],
+            mode, negative, backbones, captioner, "", subject or "", *rest[len(self.written):],
         )
         places: dict[str, Any] = {"input": UPLOADED}
         if source == FOLDER:
@@ -311,7 +322,7 @@ class BatchTab:
                 text = text.replace(f"{folder}{os.sep}", "")
             return self._service.without_paths(text)
 
-        run = next((run for run in self._service.status().runs if run.task == state.name), None)
+        run = next((run for run in self._service.runs() if run.task == state.name), None)
         return batch_report.report(
             state, self._title(state), run, worded, uploaded=folder is not None
         )
@@ -323,21 +334,20 @@ class BatchTab:
             if files:
                 if state.name == offered:
                     return components.skip(), components.skip()
-                value = [str(self._serve(state, file)) for file in files]
+                serve = partial(self._served.put, state.token)
+                try:
+                    value = [
+                        str(serve(file.name, partial(shutil.copyfile, file))) for file in files
+                    ]
+                except OSError as error:
+                    log.warning(
+                        "The files of the batch %s can't be offered (%s): make room in the "
+                        "temporary folder and load the page anew.",
+                        state.name, error.strerror or error,
+                    )
+                    return gr.update(value=None, visible=False), state.name
                 return gr.update(value=value, visible=True), state.name
         return gr.update(value=None, visible=False), ""
-
-    def _serve(self, state: BatchState, file: Path) -> Path:
-        """Return a copy of a file below the temporary folder, from where every Gradio serves.
-
-        Gradio 3 serves it to whoever knows its path: so nothing but the token leads to it.
-        """
-        if self._served is None:
-            self._served = tempfile.TemporaryDirectory(prefix="cliext-")
-        folder = hashlib.sha256(state.token.encode()).hexdigest()[:32]
-        copy = Path(self._served.name, folder, file.name)
-        copy.parent.mkdir(exist_ok=True)
-        return Path(shutil.copyfile(file, copy))
 
 
 def _reason(service: Service) -> str:

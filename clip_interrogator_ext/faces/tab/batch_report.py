@@ -10,13 +10,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
-from clip_interrogator_ext.batch.files import shown
+from clip_interrogator_ext import images
 from clip_interrogator_ext.errors import BadImage
 from clip_interrogator_ext.faces.tab import elements
 from clip_interrogator_ext.faces.tab.elements import PREFIX
-from clip_interrogator_ext.images import upright_rgb
+from clip_interrogator_ext.files import shown
 
 if TYPE_CHECKING:
     from clip_interrogator_ext.batch.results import BatchProgress, BatchState, Failure
@@ -166,14 +164,10 @@ def _end(state: BatchState, worded: Callable[[str], str], *, uploaded: bool) -> 
 @lru_cache(maxsize=4)
 def thumbnail(path: Path) -> str:
     """Return a picture, small, as a data URL, or "" where it can't be read any more."""
-    size = (_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS)
     try:
-        with Image.open(path) as image:
-            image.draft("RGB", (2 * size[0], 2 * size[1]))  # a JPEG is decoded small, in no time
-            small = upright_rgb(image)
-    except (OSError, ValueError, SyntaxError, BadImage, Image.DecompressionBombError):
+        small = images.thumbnail(path, _THUMBNAIL_PIXELS)
+    except BadImage:
         return ""
-    small.thumbnail(size)
     data = BytesIO()
     small.save(data, "JPEG", quality=80)
     return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"

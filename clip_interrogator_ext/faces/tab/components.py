@@ -4,15 +4,35 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 from collections import deque
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import gradio as gr
 
-from clip_interrogator_ext.faces.tab import elements
+from clip_interrogator_ext.faces.tab import elements, toasts, uploaded
 from clip_interrogator_ext.faces.tab.elements import element_id
+from clip_interrogator_ext.origins import OWN_ONLY, REFUSED
+
+log = logging.getLogger(__name__)
+
+UNFORESEEN = "Something unforeseen happened; the log has it."
+
+IsForeign = Callable[[Mapping[str, str]], bool]
+_is_foreign: ContextVar[IsForeign] = ContextVar("is_foreign", default=OWN_ONLY.is_foreign)
+
+
+@contextmanager
+def refusing(is_foreign: IsForeign) -> Iterator[None]:
+    """Have all events that are wired meanwhile refuse requests with such headers."""
+    token = _is_foreign.set(is_foreign)
+    try:
+        yield
+    finally:
+        _is_foreign.reset(token)
 
 
 def takes(function: Callable[..., Any], name: str) -> bool:
@@ -28,45 +48,12 @@ def html(name: str, value: str = "", *classes: str) -> gr.HTML:
 
 
 def image(**arguments: Any) -> gr.Image:
-    """Return an image box that hands over PIL images, transparency and generation data included.
-
-    Pictures come by upload, drop or paste.
-    """
+    """Return an image box, whose pictures come by upload, drop or paste."""
     if takes(gr.Image.__init__, "sources"):
         arguments["sources"] = ["upload", "clipboard"]
     else:
         arguments["source"] = "upload"
-    return gr.Image(type="pil", image_mode="RGBA", **arguments)
-
-
-def uploads(**arguments: Any) -> gr.File:
-    """Return a box for several files, which hands over pairs: a file's own name, and its path.
-
-    Gradio drops those names, and characters from the names of its copies. The box itself must never
-    be updated, else Gradio makes it anew: hide what it stands in.
-    """
-    box = gr.File(file_count="multiple", **arguments)
-    paths_of = box.preprocess
-
-    def named(payload: Any) -> list[tuple[str, Path]]:
-        paths = [Path(getattr(one, "name", one)) for one in paths_of(payload) or ()]
-        return [
-            (_own_name(one) or path.name, path)
-            for one, path in zip(_listed(payload), paths, strict=True)
-        ]
-
-    box.preprocess = named
-    return box
-
-
-def _listed(payload: Any) -> Sequence[Any]:
-    """Return the files that a page has sent, which Gradio 3 sends as plain dictionaries."""
-    return getattr(payload, "root", payload) or ()
-
-
-def _own_name(file: Any) -> str:
-    name = file.get("orig_name") if isinstance(file, dict) else file.orig_name
-    return str(name or "")
+    return uploaded.image(type="pil", image_mode="RGBA", **arguments)
 
 
 def textbox(**arguments: Any) -> gr.Textbox:
@@ -93,7 +80,7 @@ def on(
     Without JavaScript of its own, an event takes from boxes with lists what they show. Gradio's
     own spinners are left out, since the page shows its own progress, and the event is
     not offered as a Gradio API, since there are routes. Without `streams` a generator's last step
-    alone is shown.
+    alone is shown. What a page of another site asks is refused.
     """
     arguments: dict[str, Any] = {"show_progress": "hidden", "queue": queue}
     if takes(event, "api_visibility"):
@@ -102,6 +89,8 @@ def on(
         arguments["api_name"] = False
     if takes(event, "concurrency_limit") and function is not None:
         arguments["concurrency_limit"] = None  # the service itself has runs wait for each other
+    for box in inputs:
+        uploaded.close(box)
     js = js or _as_shown(inputs)
     if js is not None:
         arguments["js" if takes(event, "js") else "_js"] = js
@@ -144,21 +133,54 @@ def _as_shown(inputs: Sequence[Any]) -> str | None:
 def _plain(
     function: Callable[..., Any] | None, *, streams: bool
 ) -> Callable[..., Any] | None:
-    """Return a function without annotations, which Gradio 4 would want to look up."""
+    """Return a function that looks at who asks before anything else.
+
+    It has no annotations but one, since Gradio 4 would want to look them up.
+    """
     if function is None:
         return None
+    is_foreign = _is_foreign.get()
+
+    def guarded(request: gr.Request, *values: Any) -> Any:
+        if is_foreign(_headers_of(request)):
+            raise toasts.error(REFUSED)
+        with _in_a_sentence():
+            return function(*values)
+
     if inspect.isgeneratorfunction(function):
-        if not streams:
-            return lambda *values: deque(function(*values), maxlen=1).pop()
 
-        def stepwise(*values: Any) -> Any:
-            yield from function(*values)
+        def stepwise(request: gr.Request, *values: Any) -> Any:
+            with _in_a_sentence():
+                yield from guarded(request, *values)
 
-        return stepwise
-    def plain(*values: Any) -> Any:
-        return function(*values)
+        def at_once(request: gr.Request, *values: Any) -> Any:
+            with _in_a_sentence():
+                return deque(guarded(request, *values), maxlen=1).pop()
 
-    return plain
+        return stepwise if streams else at_once
+    return guarded
+
+
+@contextmanager
+def _in_a_sentence() -> Iterator[None]:
+    """Turn what nobody foresaw into a sentence: its own words may tell more than others may know.
+
+    Some versions of Gradio, and the WebUIs, would show them to whoever opens the page.
+    """
+    try:
+        yield
+    except gr.Error:
+        raise
+    except Exception as error:
+        log.exception("An action of the page failed.")
+        raise toasts.error(UNFORESEEN) from error
+
+
+def _headers_of(request: gr.Request) -> Mapping[str, str]:
+    """Return the headers that an event came with; Gradio 3 copies those of a websocket."""
+    asked = request.request
+    headers: Mapping[str, str] = request.kwargs["headers"] if asked is None else asked.headers
+    return headers
 
 
 def skip() -> Any:

@@ -113,7 +113,7 @@ class ModelsTab:
     def _where(self, place: ModelPlace | None) -> str:
         if place is None:
             return "no"
-        if not self._service.host.trusted:
+        if not self._service.paths_open:
             return elements.size(place.size_bytes)
         return f"{elements.size(place.size_bytes)} in {place.path}"
 
@@ -143,5 +143,6 @@ class ModelsTab:
         try:
             freed = self._service.delete(name)
         except InterrogatorError as error:
-            return elements.note(str(error), "error"), components.skip(), components.skip()
+            told = self._service.without_paths(str(error))
+            return elements.note(told, "error"), components.skip(), components.skip()
         return elements.note(f"{name} deleted: {elements.size(freed)} freed."), *self.show()

@@ -10,17 +10,15 @@ import gradio as gr
 
 from clip_interrogator_ext import catalog, phrases
 from clip_interrogator_ext.errors import InterrogatorError
-from clip_interrogator_ext.faces.tab import asking, components, elements
+from clip_interrogator_ext.faces.tab import asking, components, elements, uploaded
 from clip_interrogator_ext.faces.tab.elements import element_id
 from clip_interrogator_ext.faces.tab.running import Running, follow, stop
 from clip_interrogator_ext.faces.tab.surroundings import Boxes
-from clip_interrogator_ext.images import embedded_parameters
 from clip_interrogator_ext.settings import SETTINGS
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from clip_interrogator_ext.faces.tab.surroundings import Surroundings
+    from clip_interrogator_ext.faces.tab.uploaded import Posted
     from clip_interrogator_ext.results import Part, Prompt
     from clip_interrogator_ext.service import Service
 
@@ -89,10 +87,7 @@ class PromptTab:
             label="Your own caption", placeholder="Instead of the captioner's",
             elem_id=element_id("caption"),
         )
-        self.subject = gr.Textbox(
-            label="Subject", placeholder="What stands in front of the style",
-            visible=setting("mode") == "style", elem_id=element_id("subject"),
-        )
+        self.subject = asking.subject_box(self._surroundings, "subject")
         self.options = asking.options_box(self._surroundings, self._service)
 
     def _draw_answer(self) -> None:
@@ -198,19 +193,17 @@ class PromptTab:
     # What happens
 
     def _generate(
-        self, image: Image.Image | None, mode: str, negative: bool, *rest: Any
+        self, image: Posted | None, mode: str, negative: bool, *rest: Any
     ) -> Iterator[list[Any]]:
         try:
-            if image is None:
-                yield self._only(message=_error("Put a picture into the box first."))
-                return
+            picture = uploaded.opened(image)
             asked = asking.request(mode, negative, *rest)
         except InterrogatorError as error:
             yield self._only(message=_error(str(error)))
             return
         running = Running(
             self._service,
-            lambda task: self._service.interrogate(image, asked.options, asked.models, task),
+            lambda task: self._service.interrogate(picture, asked.options, asked.models, task),
         )
         for run in running:
             yield self._only(
@@ -266,20 +259,21 @@ class PromptTab:
         )
 
     def _score(
-        self, image: Image.Image | None, text: str, backbones: str | None
+        self, image: Posted | None, text: str, backbones: str | None
     ) -> Iterator[list[Any]]:
         skip = components.skip()
         if image is None or not text.strip():
             yield [skip, _error("Scoring needs a picture and a prompt."), skip, skip]
             return
         try:
+            picture = uploaded.opened(image)
             models = asking.models_of(backbones)
         except InterrogatorError as error:
             yield [skip, _error(str(error)), skip, skip]
             return
         plain = phrases.unescape_brackets(text)
         running = Running(
-            self._service, lambda task: self._service.similarity(image, [plain], models, task)
+            self._service, lambda task: self._service.similarity(picture, [plain], models, task)
         )
         for run in running:
             yield [elements.progress(run), "", skip, skip]
@@ -289,8 +283,8 @@ class PromptTab:
             line = elements.note(f"Similarity of picture and prompt: {running.answer[0]:.3f}")
             yield ["", "", line, gr.update(visible=False)]
 
-    def _look_inside(self, image: Image.Image | None) -> tuple[Any, Any]:
-        found = None if image is None else embedded_parameters(image)
+    def _look_inside(self, image: Posted | None) -> tuple[Any, Any]:
+        found = None if image is None else image.parameters()
         return gr.update(visible=bool(found)), found or ""
 
     def _show_mode(self, mode: str) -> tuple[Any, ...]:

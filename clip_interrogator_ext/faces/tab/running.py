@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from clip_interrogator_ext.errors import InterrogatorError, Interrupted
 from clip_interrogator_ext.faces.tab import elements
+from clip_interrogator_ext.files import shown
 
 if TYPE_CHECKING:
     from clip_interrogator_ext.results import Run
@@ -45,10 +46,10 @@ class Running(Generic[Answer]):
             self.failure, self.stopped = "Stopped: nothing had been found yet.", True
         except InterrogatorError as error:
             self.failure = self._service.without_paths(str(error))
-        except Exception as error:
+        except BaseException as error:  # this thread has nobody else who would tell of it
             # The page shows a sentence; whoever runs the WebUI finds the rest in the log.
             log.exception("The run failed.")
-            self.failure = f"Something went wrong ({type(error).__name__}: {error}); see the log."
+            self.failure = unforeseen(self._service, error)
 
     def note(self) -> str:
         """Return why there is no answer, as a line of the page."""
@@ -58,18 +59,22 @@ class Running(Generic[Answer]):
         """Start, and yield how far the run is until it has ended."""
         self._thread.start()
         while self._thread.is_alive():
-            run = next((run for run in self._service.status().runs if run.task == self.task), None)
-            if run is not None and run.stopping and not run.running:
-                # The thread goes on waiting for the device, and then ends by itself.
-                self.failure, self.stopped = "Stopped before it began.", True
-                return
+            run = next((run for run in self._service.runs() if run.task == self.task), None)
             yield run
             self._thread.join(_LOOK_SECONDS)
 
 
+def unforeseen(service: Service, error: BaseException) -> str:
+    """Return a sentence about what nobody foresaw, in its own words to whoever may know all."""
+    words = type(error).__name__
+    if service.paths_open:
+        words += f": {shown(str(error))}"
+    return f"Something went wrong ({words}); see the log."
+
+
 def from_pages(service: Service) -> list[Run]:
     """Return the runs that were started from a page, in their order."""
-    return [run for run in service.status().runs if run.task.startswith(_OURS)]
+    return [run for run in service.runs() if run.task.startswith(_OURS)]
 
 
 def stop(service: Service, task: str) -> None:

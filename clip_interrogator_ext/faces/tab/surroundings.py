@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from clip_interrogator_ext.origins import OWN_ONLY
 from clip_interrogator_ext.settings import SETTINGS
 
 if TYPE_CHECKING:
@@ -51,10 +52,11 @@ class Surroundings:
     `setting` returns a setting's value at the time it is asked. `notices` returns sentences that
     the user must see first: a package that is missing, a restart that is needed. Without targets
     the page offers to copy instead. `streams` is false where Gradio runs without its queue, so that
-    a run can show nothing before its end.
+    a run can show nothing before its end. Requests whose headers `is_foreign` finds are refused.
     """
 
     setting: Callable[[str], Any] = default_setting
     notices: Callable[[], Sequence[str]] = no_notices
     targets: tuple[Target, ...] = ()
     streams: bool = True
+    is_foreign: Callable[[Mapping[str, str]], bool] = OWN_ONLY.is_foreign

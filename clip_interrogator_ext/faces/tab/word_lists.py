@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,14 +15,16 @@ import gradio as gr
 
 from clip_interrogator_ext import catalog
 from clip_interrogator_ext.errors import InterrogatorError
-from clip_interrogator_ext.faces.tab import asking, components, elements
+from clip_interrogator_ext.faces.tab import asking, components, elements, uploaded
 from clip_interrogator_ext.faces.tab.elements import element_id
-from clip_interrogator_ext.faces.tab.running import Running, stop
+from clip_interrogator_ext.faces.tab.running import Running, stop, unforeseen
+from clip_interrogator_ext.faces.tab.serving import Served
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from clip_interrogator_ext.faces.tab.surroundings import Surroundings
+    from clip_interrogator_ext.faces.tab.uploaded import Posted
     from clip_interrogator_ext.service import Service
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class WordListsTab:
     ) -> None:
         """Draw the tab; `other_image` is that of the tab Prompt, which stands in for none."""
         self._service = service
-        self._served: tempfile.TemporaryDirectory[str] | None = None
+        self._served = Served()
         self.task = gr.State("")
         self.boxes: dict[str, Any] = {"held": gr.State(Held())}
         self._draw_lists(surroundings)
@@ -153,7 +153,7 @@ class WordListsTab:
                 placeholder="A phrase a line",
             )
             self.add = gr.Button("Add", elem_id=element_id("lists-add"))
-            self.files = components.uploads(
+            self.files = uploaded.files(
                 label="Files to import", file_types=[".txt", ".csv", ".yaml", ".yml"], height=120,
                 elem_id=element_id("lists-files"),
             )
@@ -245,9 +245,7 @@ class WordListsTab:
         except Exception as error:
             # The page shows a sentence; whoever runs the WebUI finds the rest in the log.
             log.exception("The word lists can't be shown or changed.")
-            changes = {"message": self._error(
-                f"Something went wrong ({type(error).__name__}: {error}); see the log."
-            )}
+            changes = {"message": self._error(unforeseen(self._service, error))}
         return _only(names, changes)
 
     def _error(self, sentence: str) -> str:
@@ -606,19 +604,14 @@ class WordListsTab:
         return "\n".join(phrases) + "\n"
 
     def _serve(self, name: str, text: str) -> Path:
-        """Return a file below the temporary folder, from where every Gradio serves."""
-        if self._served is None:
-            self._served = tempfile.TemporaryDirectory(prefix="cliext-")
+        """Return a file with a text, to be downloaded under the list's name."""
         one = self._service.categories().get(name)
         suffix = one.path.suffix if one and one.own and one.path and one.path.is_file() else ".txt"
         safe = "".join(
             letter if letter.isalnum() or letter in " ._-" else "-" for letter in name
         )
-        folder = Path(self._served.name, hashlib.sha256(text.encode()).hexdigest()[:32])
-        folder.mkdir(exist_ok=True)
-        file = folder / ((safe.strip(" .")[:100] or "list") + suffix)
-        file.write_text(text, encoding="utf-8", newline="")
-        return file
+        file = (safe.strip(" .")[:100] or "list") + suffix
+        return self._served.put(text, file, lambda place: place.write_bytes(text.encode()))
 
     # What takes a while
 
@@ -666,15 +659,18 @@ class WordListsTab:
 
     def _test(
         self,
-        image: Image.Image | None,
-        other: Image.Image | None,
+        image: Posted | None,
+        other: Posted | None,
         backbones: str | None,
         chosen: str | None,
     ) -> Iterator[list[Any]]:
-        picture, wanted = image or other, (chosen or "").strip()
-        if picture is None or not wanted:
-            sentence = _CHOOSE if picture is not None else "Put a picture into the box first."
-            yield self._refused(sentence, _TESTED)
+        wanted = (chosen or "").strip()
+        try:
+            picture = uploaded.opened(image or other)
+            if not wanted:
+                raise InterrogatorError(_CHOOSE)
+        except InterrogatorError as error:
+            yield self._refused(str(error), _TESTED)
             return
 
         def ended(running: Running[str]) -> dict[str, Any]:

@@ -67,5 +67,6 @@ opts = _Options()
 state = _State()
 cmd_opts = SimpleNamespace(
     api_auth=None, gradio_auth=None, gradio_auth_path=None, clip_models_path=None,
-    disable_extension_access=False, no_half=False,
+    disable_extension_access=False, no_half=False, hide_ui_dir_config=False,
+    cors_allow_origins=None, cors_allow_origins_regex=None,
 )
