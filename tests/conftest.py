@@ -7,6 +7,7 @@ from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
 
+import hypothesis
 import pytest
 import torch
 
@@ -14,6 +15,13 @@ from clip_interrogator_ext.models.torchvision_operators import import_torchvisio
 from tests.faults import disk, in_time, open_folder  # noqa: F401 - fixtures
 
 import_torchvision()  # the peer imports open_clip by itself
+
+# The same examples each time and on each machine, however slow it is; `make fuzz` thinks up others.
+hypothesis.settings.register_profile(
+    "same", derandomize=True, database=None, deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("same")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -341,7 +341,7 @@ def test_streams_that_fail():
 SIGNATURES = [photo(kind)[:16] for kind in ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "PPM")]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from([b"", HEIC[:24], AVIF[:24], b"MM\0+", *SIGNATURES]), st.binary(max_size=300))
 def test_random_bytes_raise_nothing_else(start, rest):
     """Whatever the bytes, the answer is an RGB picture or BadImage."""
@@ -356,7 +356,7 @@ def test_files_cut_anywhere(kind):
     """A file cut at any byte is an RGB picture of the right size or BadImage."""
     whole = photo(kind)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.integers(0, len(whole) - 1))
     def cut(length: int) -> None:
         try:
@@ -412,7 +412,7 @@ def test_base64_refused(text, sentence):
     plain(refusal)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text())
 def test_random_text_raises_nothing_else(text):
     """Whatever the text, the answer is a picture or BadImage."""
@@ -805,7 +805,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(JSON, st.binary(max_size=200), st.sampled_from([b"II*\0", b"MM\0*", b"II+\0", b""]))
 def test_random_generation_data_raises_nothing(graph, rest, start):
     """Whatever the fields hold, the answer is a text with something in it, or None."""

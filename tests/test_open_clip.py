@@ -655,7 +655,7 @@ def test_continuations_have_the_tokens_of_the_whole_text_for_any_text(reader, en
     pieces = strategies.lists(strategies.sampled_from(PIECES), max_size=6).map("".join)
     texts = strategies.one_of(pieces, strategies.text(max_size=12))
 
-    @hypothesis.settings(deadline=None, max_examples=200, database=None)
+    @hypothesis.settings(max_examples=200)
     @hypothesis.given(texts, texts)
     def check(prefix: str, phrase: str) -> None:
         assert reader.continuations(prefix, [phrase]) == [encode(f"{prefix}, {phrase}")]

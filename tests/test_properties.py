@@ -40,9 +40,7 @@ from clip_interrogator_ext.vocabulary.reading import load_yaml, read
 from clip_interrogator_ext.vocabulary.sets import read_sets
 from clip_interrogator_ext.words import WordRules
 
-# The same examples each time, and no database that would bring others on another machine.
-bounded.register_profile("properties", derandomize=True, database=None, deadline=None)
-always = bounded(bounded.get_profile("properties"), max_examples=60)
+always = bounded(max_examples=60)
 
 CHARACTER = st.characters(exclude_categories=["Cs"])
 TEXT = st.text(CHARACTER, max_size=30)

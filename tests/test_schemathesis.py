@@ -46,10 +46,7 @@ def _short_lists(_own_lists, tmp_path, monkeypatch) -> None:
 
 
 @document.parametrize()
-@settings(
-    max_examples=30, deadline=None, derandomize=True, database=None,
-    suppress_health_check=list(HealthCheck),
-)
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
 def test_every_answer_is_declared(case):
     """In its status, its type and its shape; wrong methods, types and headers are refused.
 

@@ -254,8 +254,8 @@ def request(
     negative: bool,
     backbones: str | None,
     captioner: str,
-    caption: str,
-    subject: str,
+    caption: str | None,
+    subject: str | None,
     known: Sequence[str],
     vocabulary: str | None,
     categories: Sequence[str],
@@ -268,23 +268,23 @@ def request(
     `known` are the categories that can be chosen among: all of them are no choice. `rest` is what
     `Options.components` hold after the words to replace.
     """
+    # An empty box is None under Gradio 6.
     given: dict[str, Any] = {
         key: _whole(key, value) for key, value in zip(_NUMBERS, rest[:-1], strict=True)
     }
-    # An empty box is None under Gradio 6.
     given |= {
         "vocabulary": vocabulary or catalog.ALL_LISTS, "leave_out": leave_out or "",
         "replacements": replacements or "",
     }
     # Of other sets the boxes of the lists are hidden, and hold what was chosen before.
     narrowed = given["vocabulary"] == catalog.ALL_LISTS and set(categories) != set(known)
-    mine = mode != "style" and caption.strip()
+    caption, subject = (caption or "").strip(), (subject or "").strip()
     options = interrogate_options(
         given.__getitem__,
         mode=mode,
         negative=negative and mode != "negative",
-        caption=caption.strip() if mine else None,
-        subject=(subject.strip() or None) if mode == "style" else None,
+        caption=None if mode == "style" else caption or None,
+        subject=(subject or None) if mode == "style" else None,
         categories=tuple(categories) if narrowed else None,
     )
     models = models_of(
