@@ -179,6 +179,14 @@ def test_hidden_boxes_ask_for_nothing():
     assert ask("fast", negative=True).options.negative is True
 
 
+@pytest.mark.parametrize("mode", ["best", "style"])
+@pytest.mark.parametrize("empty", [None, "", "  "])
+def test_emptied_texts_ask_for_nothing(mode, empty):
+    """Whichever way the page says that there is none."""
+    options = ask(mode, caption=empty, subject=empty).options
+    assert options == InterrogateOptions(mode=mode)
+
+
 def test_all_categories_are_no_choice():
     """Only a choice among them is passed on; none at all is refused."""
     assert ask(categories=["flavors", "artists"]).options.categories is None
