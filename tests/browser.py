@@ -18,13 +18,81 @@ from typing import Any
 
 import gradio
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+
+from tests import held_page
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PICTURES = REPOSITORY / "clip_interrogator_ext" / "models" / "demo" / "pictures"
 CASTLE = PICTURES / "a-purple-castle-in-the-snow-at-night-pixel-art.jpg"
-PATIENCE = 60_000  # milliseconds, on a slow machine
+PATIENCE = 120_000  # milliseconds, on a slow machine
 REQUIRED = "CI_REQUIRES_BROWSER"
+
+expect.set_options(timeout=PATIENCE)
+
+# Notes what the page asks of Gradio, and when it has the whole answer: under Gradio 3 the socket of
+# an ask is closed then, later ones get a message. "Calm" counts the frames since all was answered.
+WATCH = r"""(() => {
+    const asks = [], ended = new Set();
+    const begin = (number) => {
+        const ask = {number, over: false};
+        asks.push(ask);
+        return ask;
+    };
+    const fetching = window.fetch;
+    window.fetch = async (place, options) => {
+        if (!/\/queue\/join|\/run\/predict/.test(place)) {
+            return fetching(place, options);
+        }
+        const ask = begin(JSON.parse(options.body).fn_index);
+        try {
+            const answer = await fetching(place, options);
+            ask.id = (await answer.clone().json().catch(() => ({}))).event_id;
+            ask.over = !ask.id || ended.has(ask.id);
+            return answer;
+        } catch (error) {
+            ask.over = true;
+            throw error;
+        }
+    };
+    const parse = JSON.parse;
+    JSON.parse = (...given) => {
+        const told = parse(...given);
+        if (told?.msg === "process_completed") {
+            ended.add(told.event_id);
+            asks.filter(({id}) => id && id === told.event_id).forEach((ask) => ask.over = true);
+        }
+        return told;
+    };
+    window.WebSocket = class extends WebSocket {
+        constructor(...given) {
+            super(...given);
+            this.ask = begin(null);
+            this.addEventListener("close", () => this.ask.over = true);
+        }
+        send(text) {
+            this.ask.number = parse(text).fn_index;
+            super.send(text);
+        }
+    };
+    window.cliext_calm = 0;
+    const look = () => {
+        window.cliext_calm = asks.every(({over}) => over) ? window.cliext_calm + 1 : 0;
+        requestAnimationFrame(look);
+    };
+    look();
+    // How often a button has been answered, or is about to be.
+    window.cliext_asked = (name) => {
+        const {components, dependencies} = window.gradio_config;
+        const {id} = components.find(({props}) => props.elem_id === name);
+        const place = dependencies.findIndex(
+            ({targets, backend_fn}) => backend_fn && targets.flat().includes(id)
+        );
+        const number = dependencies[place].id ?? place;
+        return asks.filter((ask) => ask.number === number).length;
+    };
+})()"""
+CALM = 5  # frames, in which the page itself would ask on
 
 
 def chromium() -> str | None:
@@ -54,31 +122,49 @@ def launched(*arguments: str) -> Iterator[Browser]:
             browser.close()
 
 
+def patient(context: BrowserContext) -> BrowserContext:
+    """Have a browser's pages wait for a slow machine."""
+    context.set_default_timeout(PATIENCE)
+    context.set_default_navigation_timeout(PATIENCE)
+    return context
+
+
+@contextmanager
+def free_port() -> Iterator[int]:
+    """Give a port at which nobody listens; meanwhile no other program is given it."""
+    with socket.socket() as taken:
+        # Whoever says so too may listen beside it, as it never listens itself.
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
 @contextmanager
 def served(
     folder: Path,
     arguments: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     ending: signal.Signals = signal.SIGINT,
+    gate: Path | None = None,
 ) -> Iterator[str]:
-    """Serve the page from a process of its own, with its caches in a folder; give its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    """Serve the page from a process of its own, with its caches in a folder; give its address.
+
+    Where there is a gate, its searches wait at it.
+    """
     homes = {
         name: str(folder / "home")
         for name in (
             "HOME", "HF_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "CLIP_INTERROGATOR_EXT_DATA",
         )
     }
+    program = "clip_interrogator_ext" if gate is None else held_page.__name__
     log = folder / "server.log"
-    with log.open("wb") as output:
+    with log.open("wb") as output, free_port() as port:
         process = subprocess.Popen(
-            [sys.executable, "-m", "clip_interrogator_ext", "page", "--demo",
-             "--port", str(port), *arguments],
+            [sys.executable, "-m", program, "page", "--demo", "--port", str(port), *arguments],
             cwd=REPOSITORY, stdout=output, stderr=subprocess.STDOUT,
             env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **homes,
-                 **(environment or {})},
+                 held_page.GATE: str(gate), **(environment or {})},
         )
         try:
             address = f"http://127.0.0.1:{port}"
@@ -87,10 +173,11 @@ def served(
         finally:
             process.send_signal(ending)
             try:
-                process.wait(10)
+                process.wait(120)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+                raise AssertionError(f"The page did not end:\n{_read(log)}") from None
 
 
 @pytest.fixture(scope="module", name="chromium")
@@ -103,13 +190,32 @@ def chromium_of_a_module() -> Iterator[Browser]:
 @pytest.fixture(name="page")
 def page_without_failures(chromium: Browser) -> Iterator[Page]:
     """A page of a browser that remembers nothing, in which no script fails."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
+    context = patient(chromium.new_context(viewport={"width": 1280, "height": 1000}))
     page = context.new_page()
     failures: list[str] = []
     page.on("pageerror", lambda error: failures.append(str(error)))
     yield page
     context.close()
     assert not failures
+
+
+@pytest.fixture(scope="module", name="gate")
+def gate_of_a_module(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder at which the searches of a file's page wait, once it is there."""
+    return tmp_path_factory.mktemp("gate") / "gate"
+
+
+@pytest.fixture(name="shut")
+def gate_that_is_shut(gate: Path) -> Iterator[Path]:
+    """The gate, shut until the test ends; each file that is put into it lets a search through."""
+    gate.mkdir()
+    yield gate
+    open_gate(gate)
+
+
+def open_gate(gate: Path) -> None:
+    """Let all searches through."""
+    shutil.rmtree(gate, ignore_errors=True)
 
 
 def write_lists(folder: Path, lists: Mapping[str, Sequence[str]]) -> Path:
@@ -121,16 +227,20 @@ def write_lists(folder: Path, lists: Mapping[str, Sequence[str]]) -> Path:
 
 
 def _wait(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
-    end = time.monotonic() + 90
+    end = time.monotonic() + 300
     while time.monotonic() < end:
         try:
-            with urllib.request.urlopen(address, timeout=5):  # noqa: S310 - our own server
+            with urllib.request.urlopen(address, timeout=30):  # noqa: S310 - our own server
                 return
         except (urllib.error.URLError, OSError):
             if process.poll() is not None:
                 break
             time.sleep(0.2)
-    raise AssertionError(f"The page did not start:\n{log.read_text(errors='replace')}")
+    raise AssertionError(f"The page did not start:\n{_read(log)}")
+
+
+def _read(log: Path) -> str:
+    return log.read_text(errors="replace")
 
 
 class Driver:
@@ -138,6 +248,7 @@ class Driver:
 
     def __init__(self, page: Page) -> None:
         self.page = page
+        page.add_init_script(WATCH)
 
     def element(self, name: str, inside: str = "") -> Locator:
         """Return an element of the page by the last part of its id, or what is inside it."""
@@ -147,7 +258,7 @@ class Driver:
     def open(self, address: str) -> Driver:
         """Open the page, and wait until it can be used."""
         self.page.goto(address)
-        expect(self.element("generate")).to_be_visible(timeout=PATIENCE)
+        expect(self.element("generate")).to_be_visible()
         return self
 
     def tab(self, name: str) -> None:
@@ -156,7 +267,7 @@ class Driver:
         tabs = self.element("tabs")
         buttons = tabs.locator("[role=tab], :scope > .tab-nav > button").filter(has_text=name)
         folded = tabs.locator(":scope > .tab-wrapper .overflow-dropdown button")
-        expect(buttons.or_(folded.filter(has_text=name)).first).to_be_attached(timeout=PATIENCE)
+        expect(buttons.or_(folded.filter(has_text=name)).first).to_be_attached()
         if buttons.count():
             buttons.first.click()
         else:
@@ -166,7 +277,7 @@ class Driver:
     def upload(self, picture: Path, name: str = "image") -> None:
         """Put a picture into its box."""
         self.element(name, "input[type=file]").first.set_input_files(picture)
-        expect(self.element(name, "img").first).to_be_visible(timeout=PATIENCE)
+        expect(self.element(name, "img").first).to_be_visible()
 
     def upload_files(self, files: Sequence[Path], name: str) -> None:
         """Put files into a box for several, and wait until they are there.
@@ -180,7 +291,7 @@ class Driver:
         for left in reversed(range(tries)):
             box.set_input_files(files)
             try:
-                expect(there).to_have_count(len(files), timeout=PATIENCE / tries)
+                expect(there).to_have_count(len(files), timeout=PATIENCE / 2)
                 return
             except AssertionError:
                 if not left:
@@ -229,17 +340,28 @@ class Driver:
 
     def generate(self) -> None:
         """Press Generate, and wait for the answer."""
-        self.element("generate").click()
-        self.answered()
+        self.run()
+        expect(self.element("similarity")).to_contain_text("Similarity")
 
-    def answered(self) -> None:
-        """Wait until a run has ended, and its answer is shown."""
+    def run(self) -> None:
+        """Press Generate, and wait until the run has ended, with or without an answer."""
+        with self.running():
+            self.element("generate").click()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Wait until the run that is begun meanwhile has ended."""
+        asked = "cliext_asked('cliext-generate')"
+        before = self.evaluate(asked)
+        yield
+        self.page.wait_for_function(f"before => {asked} > before", arg=before)
         self.ended()
-        expect(self.element("similarity")).to_contain_text("Similarity", timeout=PATIENCE)
 
     def ended(self) -> None:
-        """Wait until no run goes on, with or without an answer."""
-        expect(self.element("stop")).to_be_disabled(timeout=PATIENCE)
+        """Wait until the page has been answered whatever it has asked."""
+        self.evaluate("cliext_calm = 0")
+        self.page.wait_for_function("calm => cliext_calm > calm", arg=CALM)
+        expect(self.element("stop")).to_be_disabled()
 
     def message(self) -> Locator:
         """Return the line of messages."""

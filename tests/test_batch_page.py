@@ -13,7 +13,14 @@ from playwright.sync_api import expect
 
 from clip_interrogator_ext.batch.writers import WRITERS
 from tests import browser
-from tests.browser import PATIENCE, PICTURES, Driver, chromium_of_a_module, page_without_failures  # noqa: F401 - fixtures
+from tests.browser import (  # noqa: F401 - fixtures
+    PICTURES,
+    Driver,
+    chromium_of_a_module,
+    gate_of_a_module,
+    gate_that_is_shut,
+    page_without_failures,
+)
 
 pytestmark = [pytest.mark.hosts, browser.needs_chromium]
 
@@ -27,11 +34,12 @@ SAMPLES = sorted(PICTURES.iterdir())
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory) -> Iterator[str]:
+def address(tmp_path_factory, gate) -> Iterator[str]:
     """The page's address, served with short word lists."""
     folder = tmp_path_factory.mktemp("page")
     lists = browser.write_lists(folder / "lists", LISTS)
-    with browser.served(folder, ["--mode", "fast", "--lists-dir", str(lists)]) as served:
+    arguments = ["--mode", "fast", "--lists-dir", str(lists)]
+    with browser.served(folder, arguments, gate=gate) as served:
         yield served
 
 
@@ -55,7 +63,7 @@ def photos(tmp_path) -> Path:
 def at_batch(user: Driver, address: str) -> Driver:
     user.open(address)
     user.tab("Batch")
-    expect(user.element("batch-start")).to_be_visible(timeout=PATIENCE)
+    expect(user.element("batch-start")).to_be_visible()
     return user
 
 
@@ -64,28 +72,24 @@ def start(user: Driver, folder: Path) -> None:
     user.element("batch-start").click()
 
 
-def slow_down(user: Driver) -> None:
-    """Have each picture take seconds: a long search in which each text is encoded by itself."""
-    user.element("batch-mode", "label").filter(has_text="best").locator("input").check()
-    user.tab("Prompt")
-    user.unfold_options()
-    user.write("min-flavors", "60")
-    user.write("chunk-size", "1")
-    user.tab("Batch")
-
-
-def many(folder: Path, count: int = 60) -> Path:
-    """Return a folder of pictures that take a while."""
+def start_six(user: Driver, folder: Path, shut: Path, through: int = 1) -> Path:
+    """Start a batch of six pictures, of which as many are let through the gate."""
     folder.mkdir()
-    for number in range(count):
+    for number in range(6):
         shutil.copy(SAMPLES[number % len(SAMPLES)], folder / f"{number}.jpg")
         with (folder / f"{number}.jpg").open("ab") as file:
             file.write(number.to_bytes(2, "big"))  # none is a copy of another
+    for number in range(through):
+        (shut / str(number)).touch()
+    # In this mode there is a search.
+    user.element("batch-mode", "label").filter(has_text="best").locator("input").check()
+    start(user, folder)
+    status_has(user, f"Prompts · {through} of 6")
     return folder
 
 
 def status_has(user: Driver, words: str | re.Pattern[str]) -> None:
-    expect(user.element("batch-status")).to_contain_text(words, timeout=PATIENCE)
+    expect(user.element("batch-status")).to_contain_text(words)
 
 
 def test_a_folder_becomes_texts(user, photos):
@@ -129,57 +133,51 @@ def test_errors_are_sentences(user, tmp_path, folder, sentence):
     (tmp_path / "empty").mkdir()
     start(user, tmp_path / "empty" / folder)
     error = user.element("batch-message").locator("[role=alert]")
-    expect(error).to_contain_text(sentence, timeout=PATIENCE)
+    expect(error).to_contain_text(sentence)
     expect(user.element("batch-start")).to_be_enabled()
 
 
-def test_stop_and_start_again(user, tmp_path):
+def test_stop_and_start_again(user, tmp_path, shut):
     """Stop ends it within a picture; the next start goes on, and ends."""
-    folder = many(tmp_path / "many", 300)
-    start(user, folder)
-    bar = re.compile(r"Prompts · \d+ of 300 · .+ left")
-    expect(user.element("batch-status", ".cliext-progress")).to_contain_text(bar, timeout=PATIENCE)
+    folder = start_six(user, tmp_path / "six", shut, through=2)
+    status_has(user, re.compile(r"Prompts · 2 of 6 · .+ left"))
     expect(user.element("batch-status", ".cliext-last img")).to_be_visible()
     user.element("batch-stop").click()
     status_has(user, "goes on from here")
-    expect(user.element("batch-stop")).to_be_disabled(timeout=PATIENCE)
-    done = len(list(folder.glob("*.txt")))
-    assert 0 < done < 300
+    expect(user.element("batch-stop")).to_be_disabled()
+    assert len(list(folder.glob("*.txt"))) == 2
+    browser.open_gate(shut)
     user.element("batch-start").click()
-    status_has(user, f"300 of 300 done ({done} of them earlier)")
-    assert len(list(folder.glob("*.txt"))) == 300
+    status_has(user, "6 of 6 done (2 of them earlier)")
+    assert len(list(folder.glob("*.txt"))) == 6
 
 
-def test_a_page_loaded_anew_shows_the_batch_and_stops_it(user, address, tmp_path):
+def test_a_page_loaded_anew_shows_the_batch_and_stops_it(user, address, tmp_path, shut):
     """Closing the page stops nothing; in another browser too it is seen."""
-    slow_down(user)
-    start(user, many(tmp_path / "many"))
-    status_has(user, "of 60")
+    start_six(user, tmp_path / "six", shut)
     at_batch(user, address)
-    status_has(user, re.compile(r"Prompts · \d+ of 60"))
-    expect(user.element("batch-stop")).to_be_enabled(timeout=PATIENCE)
+    status_has(user, "Prompts · 1 of 6")
+    expect(user.element("batch-stop")).to_be_enabled()
     user.element("batch-stop").click()
     status_has(user, "goes on from here")
     at_batch(user, address)
     status_has(user, "goes on from here")
 
 
-def test_batches_wait_in_line(user, tmp_path, photos):
+def test_batches_wait_in_line(user, tmp_path, photos, shut):
     """The line is shown, and those that wait can be stopped by themselves."""
-    slow_down(user)
-    start(user, many(tmp_path / "many"))
-    status_has(user, "many")
-    expect(user.element("batch-stop")).to_be_enabled(timeout=PATIENCE)
+    start_six(user, tmp_path / "six", shut)
+    expect(user.element("batch-stop")).to_be_enabled()
     start(user, photos)
     line = user.element("batch-line")
-    expect(line.locator("tbody tr").nth(1)).to_contain_text("Waiting in line", timeout=PATIENCE)
+    expect(line.locator("tbody tr").nth(1)).to_contain_text("Waiting in line")
     expect(line).to_contain_text(str(photos))
     user.element("batch-empty").click()
-    expect(line.locator("tbody tr").nth(1)).to_contain_text("Stopped", timeout=PATIENCE)
-    expect(user.element("batch-empty")).to_be_hidden(timeout=PATIENCE)
+    expect(line.locator("tbody tr").nth(1)).to_contain_text("Stopped")
+    expect(user.element("batch-empty")).to_be_hidden()
     user.element("batch-stop").click()
     status_has(user, "goes on from here")
-    expect(line.locator("tr")).to_have_count(0, timeout=PATIENCE)
+    expect(line.locator("tr")).to_have_count(0)
     assert list(photos.glob("?.txt")) == []
 
 
@@ -193,7 +191,7 @@ def test_uploads_are_fetched_as_a_zip(user, page, address, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
     user.element("batch-source", "label").filter(has_text="Uploaded").locator("input").check()
-    expect(user.element("batch-folder")).to_be_hidden(timeout=PATIENCE)
+    expect(user.element("batch-folder")).to_be_hidden()
     expect(user.element("batch-output")).to_be_hidden()
     user.upload_files([*files, broken], "batch-files")
     user.element("batch-start").click()
@@ -202,7 +200,7 @@ def test_uploads_are_fetched_as_a_zip(user, page, address, tmp_path):
 
     def fetched(name: str) -> Path:
         links = user.element("batch-downloads").locator(f"a[download='{name}']")
-        expect(links).to_be_visible(timeout=PATIENCE)
+        expect(links).to_be_visible()
         with page.expect_download() as download:
             links.click()
         target = tmp_path / "fetched" / name
@@ -231,7 +229,7 @@ def test_nothing_has_to_be_scrolled_sideways(user, photos):
     for width in (1920, 1280, 390):
         user.page.set_viewport_size({"width": width, "height": 900})
         user.page.wait_for_function(
-            "width => document.documentElement.scrollWidth <= width", arg=width, timeout=5000
+            "width => document.documentElement.scrollWidth <= width", arg=width
         )
         box = user.element("batch-start").bounding_box()
         assert box is not None

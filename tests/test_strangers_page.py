@@ -18,7 +18,7 @@ from playwright.sync_api import expect
 
 from clip_interrogator_ext.faces.tab import components, toasts
 from tests import browser, posting
-from tests.browser import CASTLE, PATIENCE, Driver, chromium_of_a_module, page_without_failures  # noqa: F401 - fixtures
+from tests.browser import CASTLE, Driver, chromium_of_a_module, page_without_failures  # noqa: F401 - fixtures
 from tests.posts import GRADIO, Poster, file_data
 
 pytestmark = [pytest.mark.hosts, browser.needs_chromium]
@@ -109,9 +109,7 @@ def put(user: Driver, name: str, *files: tuple[str, bytes]) -> None:
 def test_a_pictures_words_and_its_prompt_are_text(user):
     """Generation data, phrases with their checkboxes, prompts, and names of models in errors."""
     put(user, "image", (f"{NAME}.png", png(parameters=f"a fox {NASTY}\nNegative prompt: {NASTY}")))
-    expect(user.box("parameters")).to_have_value(
-        f"a fox {NASTY}\nNegative prompt: {NASTY}", timeout=PATIENCE
-    )
+    expect(user.box("parameters")).to_have_value(f"a fox {NASTY}\nNegative prompt: {NASTY}")
     user.element("use-parameters").click()
     expect(user.box("prompt")).to_have_value(f"a fox {NASTY}")
     user.element("with-negative", "input").check()
@@ -121,8 +119,8 @@ def test_a_pictures_words_and_its_prompt_are_text(user):
     assert NASTY in user.value("negative").replace("\\", "")
     for box in ("backbones", "captioner"):
         user.name(box, NASTY)
-        user.element("generate").click()
-        expect(user.message()).to_contain_text("<img src", timeout=PATIENCE)
+        user.run()
+        expect(user.message()).to_contain_text("<img src")
         user.name(box, "demo")
 
 
@@ -131,10 +129,10 @@ def test_bars_are_text(user):
     user.upload(CASTLE)
     user.tab("Analyze")
     user.element("analyze").click()
-    expect(user.element("cards")).to_contain_text(f"artist {NASTY}", timeout=PATIENCE)
+    expect(user.element("cards")).to_contain_text(f"artist {NASTY}")
     user.write("texts", NASTY)
     user.element("compare").click()
-    expect(user.element("scores")).to_contain_text(NASTY, timeout=PATIENCE)
+    expect(user.element("scores")).to_contain_text(NASTY)
 
 
 def test_what_pops_up_is_text(page):
@@ -168,9 +166,9 @@ def test_what_pops_up_is_text(page):
     with posting.launched(blocks) as (_, address):
         for function, sentence in told.items():
             page.goto(address)
-            page.locator(f"#{function.__name__}").click(timeout=PATIENCE)
+            page.locator(f"#{function.__name__}").click()
             shown = page.locator("[data-testid=toast-text], .toast-text").first
-            expect(shown).to_contain_text(sentence, timeout=PATIENCE)
+            expect(shown).to_contain_text(sentence)
             assert "a secret" not in page.content()
             assert page.evaluate(MARKUP) == []
 
@@ -182,16 +180,16 @@ def test_a_picture_that_can_not_be_read_is_told_of_and_costs_nothing(user):
     """In the place where errors are, in each tab; the prompt stays and the buttons work."""
     user.write("prompt", "my own words")
     put(user, "image", ("cat.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"))
-    expect(user.element("image", "img").first).to_be_attached(timeout=PATIENCE)
+    expect(user.element("image", "img").first).to_be_attached()
     user.element("generate").click()
     error = user.message().locator("[role=alert]")
-    expect(error).to_contain_text("The picture is no picture of a known kind", timeout=PATIENCE)
+    expect(error).to_contain_text("The picture is no picture of a known kind")
     expect(user.element("generate")).to_be_enabled()
     assert user.value("prompt") == "my own words"
     user.tab("Analyze")
     user.element("analyze").click()
     told = user.element("analyze-message")
-    expect(told).to_contain_text("The picture is no picture of a known kind", timeout=PATIENCE)
+    expect(told).to_contain_text("The picture is no picture of a known kind")
     user.tab("Prompt")
     # Gradio shows no second picture in a box before the first is taken out.
     user.element("image", "button[aria-label='Clear'], button[aria-label='Remove Image']").click()

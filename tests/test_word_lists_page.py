@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from tests import browser
-from tests.browser import CASTLE, PATIENCE, Driver, chromium_of_a_module, page_without_failures  # noqa: F401 - fixtures
+from tests.browser import CASTLE, Driver, chromium_of_a_module, page_without_failures  # noqa: F401 - fixtures
 
 pytestmark = [pytest.mark.hosts, browser.needs_chromium]
 
@@ -60,18 +60,18 @@ def user(page, address, lists) -> Iterator[Driver]:
 def at_lists(user: Driver, address: str) -> Driver:
     user.open(address)
     user.tab("Word lists")
-    expect(user.element("lists-table", "table").first).to_be_visible(timeout=PATIENCE)
+    expect(user.element("lists-table", "table").first).to_be_visible()
     return user
 
 
 def choose(user: Driver, name: str, phrase: str) -> None:
     """Choose a list by typing its name; wait for one of its phrases."""
     user.name("lists-chosen", name)
-    expect(user.box("lists-phrases")).to_have_value(re.compile(re.escape(phrase)), timeout=PATIENCE)
+    expect(user.box("lists-phrases")).to_have_value(re.compile(re.escape(phrase)))
 
 
 def says(user: Driver, words: str | re.Pattern[str]) -> None:
-    expect(user.element("lists-message")).to_contain_text(words, timeout=PATIENCE)
+    expect(user.element("lists-message")).to_contain_text(words)
 
 
 def new_list(user: Driver, name: str, text: str) -> None:
@@ -108,19 +108,19 @@ def test_a_list_is_looked_through(user):
     choose(user, "flavors", "<b>fog</b>")
     expect(user.element("lists-phrases")).to_contain_text("4 phrases")
     user.box("lists-search").press_sequentially("SNOW")
-    expect(user.box("lists-phrases")).to_have_value("in the snow", timeout=PATIENCE)
+    expect(user.box("lists-phrases")).to_have_value("in the snow")
     expect(user.element("lists-phrases")).to_contain_text("1 of 4 phrases match")
     user.write("lists-search", "")
     choose(user, "wildcards:wild7", "beast 7")
-    expect(user.element("lists-copy")).to_be_visible(timeout=PATIENCE)
+    expect(user.element("lists-copy")).to_be_visible()
     expect(user.element("lists-delete")).to_be_hidden()
 
 
 def test_a_list_can_be_picked_from_all(user):
     """Hundreds of them; the first is as near as the last."""
     user.choose("lists-chosen", "mediums")
-    expect(user.box("lists-phrases")).to_have_value(re.compile("pixel art"), timeout=PATIENCE)
-    expect(user.box("lists-text")).to_have_value(re.compile("pixel art"), timeout=PATIENCE)
+    expect(user.box("lists-phrases")).to_have_value(re.compile("pixel art"))
+    expect(user.box("lists-text")).to_have_value(re.compile("pixel art"))
 
 
 def test_a_long_list_is_shown_in_part(user):
@@ -139,7 +139,7 @@ def test_a_list_of_ones_own_from_its_first_phrase_to_its_end(user, lists):
     new_list(user, "dragons", "a red dragon\n# a comment")
     file = lists / "dragons.txt"
     assert "# a comment" in file.read_text(encoding="utf-8")
-    expect(user.box("lists-chosen")).to_have_value("dragons", timeout=PATIENCE)
+    expect(user.box("lists-chosen")).to_have_value("dragons")
     expect(user.box("lists-phrases")).to_have_value("a red dragon")
     expect(row(user, "dragons")).to_contain_text("no")
     user.write("lists-more", "a wyvern\n\na red dragon")
@@ -149,13 +149,12 @@ def test_a_list_of_ones_own_from_its_first_phrase_to_its_end(user, lists):
     expect(user.box("lists-text")).to_have_value(re.compile("a wyvern"))
     user.write("lists-text", user.value("lists-text") + "\na {green|blue} dragon\n")
     user.element("lists-save").click()
-    expect(user.box("lists-phrases")).to_have_value(re.compile("a green dragon\na blue dragon"),
-                                                    timeout=PATIENCE)
+    expect(user.box("lists-phrases")).to_have_value(re.compile("a green dragon\na blue dragon"))
     expect(row(user, "dragons").locator("td").nth(2)).to_have_text("4")
 
     user.element("lists-export").click()
     link = user.element("lists-downloads").locator("a[download='dragons.txt']")
-    expect(link).to_be_visible(timeout=PATIENCE)
+    expect(link).to_be_visible()
     with user.page.expect_download() as download:
         link.click()
     exported = Path(download.value.path()).read_text(encoding="utf-8")
@@ -169,7 +168,7 @@ def test_a_list_of_ones_own_from_its_first_phrase_to_its_end(user, lists):
     user.element("lists-delete").click()
     says(user, "dragons deleted.")
     assert not file.exists()
-    expect(user.box("lists-chosen")).to_have_value("", timeout=PATIENCE)
+    expect(user.box("lists-chosen")).to_have_value("")
     expect(user.box("lists-text")).to_have_value("")
     expect(row(user, "dragons")).to_have_count(0)
     says(user, "dragons deleted.")
@@ -182,7 +181,7 @@ def test_the_message_of_a_save_stays(user):
     user.write("lists-text", "tabby")
     user.element("lists-save").click()
     says(user, "cats saved.")
-    expect(user.box("lists-chosen")).to_have_value("cats", timeout=PATIENCE)
+    expect(user.box("lists-chosen")).to_have_value("cats")
     expect(user.box("lists-phrases")).to_have_value("tabby")
     user.page.wait_for_timeout(1000)
     says(user, "cats saved.")
@@ -195,28 +194,28 @@ def test_nothing_typed_is_lost(user):
     user.write("lists-text", "my own words")
     user.element("lists-save").click()
     error = user.element("lists-message").locator("[role=alert]")
-    expect(error).to_contain_text("Give the list a name first.", timeout=PATIENCE)
+    expect(error).to_contain_text("Give the list a name first.")
     assert user.value("lists-text") == "my own words"
     choose(user, "mediums", "pixel art")
     says(user, "The text of your new list is not saved")
     assert user.value("lists-text") == "my own words"
     user.write("lists-name", "mediums")
     user.element("lists-save").click()
-    expect(error).to_contain_text("You have a list mediums already.", timeout=PATIENCE)
+    expect(error).to_contain_text("You have a list mediums already.")
     assert user.value("lists-text") == "my own words"
     user.write("lists-text", "")
     choose(user, "flavors", "at night")
-    expect(user.box("lists-text")).to_have_value(re.compile("at night"), timeout=PATIENCE)
+    expect(user.box("lists-text")).to_have_value(re.compile("at night"))
 
 
 def test_another_programs_list_is_copied(user, lists):
     """Under a name of its own; it is made when it is saved."""
     choose(user, "wildcards:wild5", "beast 5")
     user.element("lists-copy").click()
-    expect(user.box("lists-text")).to_have_value(re.compile("beast 5"), timeout=PATIENCE)
+    expect(user.box("lists-text")).to_have_value(re.compile("beast 5"))
     assert list(lists.glob("*wild5*")) == []
     new_list(user, "beasts", "beast 5\nbeast 6")
-    expect(user.element("lists-copy")).to_be_hidden(timeout=PATIENCE)
+    expect(user.element("lists-copy")).to_be_hidden()
     saved = (lists / "beasts.txt").read_text(encoding="utf-8")
     assert saved.splitlines() == ["beast 5", "beast 6"]
 
@@ -230,7 +229,7 @@ def test_files_are_imported(user, lists, tmp_path):
     user.element("lists-import").click()
     says(user, "Imported: good things.")
     says(user, "broken.txt: ")
-    expect(user.box("lists-phrases")).to_have_value("gold\nsilver", timeout=PATIENCE)
+    expect(user.box("lists-phrases")).to_have_value("gold\nsilver")
     assert (lists / "good things.txt").is_file()
 
 
@@ -242,11 +241,11 @@ def test_vectors_are_prepared_and_stopped(user):
     choose(user, "wildcards:slow", "thing number 0")
     user.element("lists-prepare").click()
     bar = user.element("lists-progress").locator(".cliext-progress")
-    expect(bar).to_contain_text(re.compile(r"\d+ of \d+"), timeout=PATIENCE)
+    expect(bar).to_contain_text(re.compile(r"\d+ of \d+"))
     expect(user.element("lists-prepare")).to_be_disabled()
     user.element("lists-stop").click()
     says(user, "Stopped")
-    expect(user.element("lists-prepare")).to_be_enabled(timeout=PATIENCE)
+    expect(user.element("lists-prepare")).to_be_enabled()
     expect(bar).to_have_count(0)
     choose(user, "mediums", "pixel art")
     user.element("lists-prepare").click()
@@ -260,12 +259,12 @@ def test_a_picture_tests_a_list(user):
     choose(user, "mediums", "pixel art")
     user.element("lists-test").click()
     rows = user.element("lists-winners").locator(".cliext-phrase")
-    expect(rows).to_have_count(4, timeout=PATIENCE)
+    expect(rows).to_have_count(4)
     assert rows.first.inner_text() == "pixel art"
     user.name("lists-chosen", "flavors")
-    expect(user.box("lists-phrases")).to_have_value(re.compile("fog"), timeout=PATIENCE)
+    expect(user.box("lists-phrases")).to_have_value(re.compile("fog"))
     user.element("lists-test").click()
-    expect(rows.filter(has_text="<b>fog</b>")).to_have_count(1, timeout=PATIENCE)
+    expect(rows.filter(has_text="<b>fog</b>")).to_have_count(1)
 
 
 def test_the_picture_of_the_prompt_stands_in(user):
@@ -273,7 +272,7 @@ def test_the_picture_of_the_prompt_stands_in(user):
     user.tab("Prompt")
     user.upload(CASTLE)
     user.tab("Word lists")
-    expect(user.element("lists-image", "img").first).to_be_visible(timeout=PATIENCE)
+    expect(user.element("lists-image", "img").first).to_be_visible()
 
 
 # Looks
@@ -287,7 +286,7 @@ def test_nothing_has_to_be_scrolled_sideways(user):
     for width in (1920, 1280, 390):
         user.page.set_viewport_size({"width": width, "height": 900})
         user.page.wait_for_function(
-            "width => document.documentElement.scrollWidth <= width", arg=width, timeout=5000
+            "width => document.documentElement.scrollWidth <= width", arg=width
         )
         box = user.element("lists-save").bounding_box()
         assert box is not None
