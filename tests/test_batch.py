@@ -902,7 +902,7 @@ def test_decoding_runs_ahead_but_not_far(engine, photos, monkeypatch):
 
     def wait(count: int) -> None:
         if count == 0:
-            assert ready.wait(10)
+            assert ready.wait(60)
         assert len(loaded) <= count // 2 * 2 + 2 * 2 + 1
 
     monkeypatch.setattr(folder_module, "load", load)

@@ -43,7 +43,7 @@ pytestmark = pytest.mark.hosts
 
 NASTY = '<img src=x onerror="alert(1)">'
 NUMBERS = [2048, 8, "", "", 1, 0, 32, 64]
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 120
 
 
 class Painted(Colors, Service):

@@ -95,7 +95,10 @@ def test_an_installed_package_has_its_lists_and_models(tmp_path):
     """A wheel built from here holds the word lists and the demo models, and runs without us."""
     source = tmp_path / "source"  # building writes into the folder that it builds from
     for part in ("clip_interrogator_ext", "data", "javascript"):
-        shutil.copytree(ROOT / part, source / part)
+        # Other tests may be writing there.
+        shutil.copytree(
+            ROOT / part, source / part, ignore=shutil.ignore_patterns("__pycache__")
+        )
     for part in ("pyproject.toml", "README.md", "LICENSE", "style.css"):
         shutil.copy(ROOT / part, source)
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",

@@ -179,7 +179,7 @@ def test_the_page_names_what_fails_of_its_own(tmp_path):
         )
         answer = subprocess.run(
             [sys.executable, "-c", program], cwd=ROOT, check=False, capture_output=True,
-            text=True, timeout=60,
+            text=True, timeout=300,
         )
         assert answer.returncode == 1
         assert sentence in answer.stderr

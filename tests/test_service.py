@@ -37,7 +37,7 @@ class Recorder(StandaloneHost):
 
     def progress(self, label: str, done: int, total: int) -> None:
         self.reached.set()
-        self.go_on.wait(30)
+        self.go_on.wait(120)
 
     def off_device(self, network: object) -> None:
         self.left.append(network)
@@ -89,7 +89,7 @@ def test_status_tells_of_the_run_and_of_what_is_loaded(service, host, models, pi
     assert service.status().loaded == ()
     host.go_on.clear()
     thread, outcome = in_thread(lambda: service.interrogate(picture, FAST, models, "my run"))
-    assert host.reached.wait(30)
+    assert host.reached.wait(120)
     (run,) = service.status().runs
     assert (run.task, run.kind, run.running, run.stopping) == ("my run", "interrogate", True, False)
     assert run.label
@@ -128,9 +128,9 @@ def test_interrupt_stops_the_run_of_that_name_only(service, host, models, pictur
     """A run that waits in line ends without having begun; the other goes on to its end."""
     host.go_on.clear()
     first, outcome_of_first = in_thread(lambda: service.interrogate(picture, FAST, models, "a"))
-    assert host.reached.wait(30)
+    assert host.reached.wait(120)
     second, outcome_of_second = in_thread(lambda: service.interrogate(picture, FAST, models, "b"))
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while len(service.status().runs) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert [run.running for run in service.status().runs] == [True, False]
@@ -298,7 +298,7 @@ def test_a_series_holds_the_device_until_others_want_it(lists_dir, tmp_path, mod
         with pytest.raises(UnknownModel):
             service.interrogate(picture, FAST, ModelOptions(backbones=("none/such",)), "batch")
         for other in others:
-            other.join(10)
+            other.join(120)
         service.interrogate(picture, FAST, models, "batch")
     assert order == ["a", "b"]
     assert host.hands == ["batch", "a", "b", "batch"]
