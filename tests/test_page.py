@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import re
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+import gradio as gr
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import BrowserContext, Route, WebSocketRoute, expect
 
+from clip_interrogator_ext.faces.tab import components
 from clip_interrogator_ext.models.open_clip import count_clip_tokens
-from tests import browser
+from tests import browser, posting
 from tests.browser import CASTLE, Driver, gate_of_a_module, gate_that_is_shut  # noqa: F401 - fixtures
 
 pytestmark = [pytest.mark.hosts, browser.needs_chromium]
@@ -213,6 +218,41 @@ def test_a_click_takes_exactly_one_phrase_out_and_another_puts_it_back(user):
     expect(user.element("similarity")).to_contain_text(
         re.compile(r"Similarity of picture and prompt: -?0\.\d{3}")
     )
+
+
+def test_what_is_changed_as_soon_as_a_run_has_ended_stays(context):
+    """Gradio shows the last step of a run once more."""
+    # Gradio 4 makes no lock for its queue in a thread whose loop another test has taken away.
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    changed = threading.Event()
+
+    def run() -> Iterator[tuple[str, Any]]:
+        yield "begun", gr.update()
+        yield "over", gr.update(choices=["fog", "hill"], value=["fog", "hill"])
+        assert changed.wait(browser.PATIENCE / 1000)
+
+    with gr.Blocks(analytics_enabled=False) as blocks:
+        button = gr.Button("Generate", elem_id="cliext-generate")
+        gr.Button("Stop", elem_id="cliext-stop", interactive=False)
+        prompt = gr.Textbox(label="Prompt", interactive=True, elem_id="cliext-prompt")
+        phrases = gr.CheckboxGroup(
+            [], label="Phrases", interactive=True, elem_id="cliext-phrases"
+        )
+        components.on(button.click, run, [], [prompt, phrases])
+    page = context.new_page()
+    user = Driver(page)
+    with posting.launched(blocks) as (_, address):
+        page.goto(address)
+        with user.running():
+            user.element("generate").click()
+            expect(user.box("prompt")).to_have_value("over")
+            user.write("prompt", "my own")
+            user.phrase("fog").uncheck()
+            changed.set()
+        assert user.value("prompt") == "my own"
+        assert not user.phrase("fog").is_checked()
+        assert user.phrase("hill").is_checked()
+        page.close()
 
 
 def test_clicks_that_come_quickly_all_count(user):

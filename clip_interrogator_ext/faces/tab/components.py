@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import wraps
 from typing import Any
 
 import gradio as gr
@@ -94,6 +95,8 @@ def on(
     js = js or _as_shown(inputs)
     if js is not None:
         arguments["js" if takes(event, "js") else "_js"] = js
+    if streams and inspect.isgeneratorfunction(function):
+        function = _settled(function, len(outputs))
     plain = _plain(function, streams=streams)
     return event(fn=plain, inputs=list(inputs), outputs=list(outputs), **arguments)
 
@@ -128,6 +131,24 @@ def _as_shown(inputs: Sequence[Any]) -> str | None:
         f" if (shown) values[place] = shown; }}"
         f" return {'values[0]' if len(inputs) == 1 else f'values.slice(0, {len(inputs)})'}; }}"
     )
+
+
+def _settled(function: Callable[..., Iterator[Any]], count: int) -> Callable[..., Iterator[Any]]:
+    """Return a generator whose last step changes nothing, where there are others before it.
+
+    Gradio shows the last step once more when the generator has ended, and would undo what the user
+    has changed meanwhile.
+    """
+
+    @wraps(function)
+    def steps(*values: Any) -> Iterator[Any]:
+        number = 0
+        for number, step in enumerate(function(*values), 1):  # noqa: B007 - looked at afterwards
+            yield step
+        if number > 1:
+            yield skip() if count == 1 else [skip()] * count
+
+    return steps
 
 
 def _plain(
