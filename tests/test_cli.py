@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -324,12 +323,14 @@ def test_interrupting_ends_cleanly(image, backbone_folder, tmp_path, presses):
     )
     assert process.stderr is not None
     shown = ""
-    while "words" not in shown:  # the tables of the bundled lists are being made
-        shown += process.stderr.read(1)
-    for _ in range(presses):
+    # The tables of the bundled lists are being made; then the first press is told of.
+    for words in ("words", "press Ctrl-C again")[:presses]:
+        while words not in shown:
+            sign = process.stderr.read(1)
+            assert sign, shown
+            shown += sign
         process.send_signal(signal.SIGINT)
-        time.sleep(0.3)
-    _, rest = process.communicate(timeout=30)
+    _, rest = process.communicate(timeout=120)
     # A shell shows both as 130; the second press may come when Python is already on its way out.
     assert process.returncode in (130, -signal.SIGINT)
     assert "Traceback" not in shown + rest

@@ -62,8 +62,17 @@ def service_of(chosen: argparse.Namespace) -> Iterator[Service]:
     bars = ProgressBars(quiet=chosen.quiet)
     service, host = make_service(chosen, bars)
     words = "Stopping; press Ctrl-C again to stop at once."
-    with contextlib.closing(bars), gentle_interrupt(host.interrupt, words, host.interrupted):
-        yield service
+    try:
+        with contextlib.closing(bars), gentle_interrupt(host.interrupt, words, host.interrupted):
+            yield service
+    except KeyboardInterrupt:
+        if service.runs():
+            # The run's thread still computes, and C++ would abort where Python ends it.
+            say("Stopped.")
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
+            os._exit(STOPPED)
+        raise
 
 
 @contextlib.contextmanager
