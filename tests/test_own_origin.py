@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -225,9 +226,9 @@ class Machine:
 
     def done(self) -> dict[str, Any]:
         """Return what has been done so far, once nothing goes on."""
-        wait_until(lambda: not self.ask("status")["runs"])
+        wait_until(lambda: not self.ask("status")["runs"], 120)
         ended = {"done", "stopped", "failed"}
-        wait_until(lambda: {one["state"] for one in self.ask("batch")} <= ended)
+        wait_until(lambda: {one["state"] for one in self.ask("batch")} <= ended, 120)
         return {
             "loaded": bool(self.ask("status")["loaded"]),
             "batches": bool(self.ask("batch")),
@@ -305,6 +306,11 @@ def chromium() -> Iterator[Browser]:
         yield chromium
 
 
+def new_page(chromium: Browser) -> Page:
+    """Return a page that waits for a slow machine."""
+    return browser.patient(chromium.new_context()).new_page()
+
+
 def statuses_of(page: Page, address: str) -> list[tuple[int, str]]:
     """Return a list that is filled with what the page is answered by an address."""
     seen: list[tuple[int, str]] = []
@@ -324,20 +330,22 @@ def test_another_sites_page_starts_nothing(machine, elsewhere, chromium):
     before, asks = machine.done(), machine.asks()
     assert before["loaded"]
     assert not before["vectors"]
-    given = {"target": machine.address, "asks": asks, "wait": 5000}
+    given = {"target": machine.address, "asks": asks, "wait": browser.PATIENCE}
     places = [(f"http://127.0.0.1:{elsewhere}", 0), (f"http://localhost:{elsewhere}", 0),
               (f"http://127.0.0.1:{elsewhere}", 1)]
     for place, frame in places:
-        page = chromium.new_page()
+        page = new_page(chromium)
         statuses = statuses_of(page, machine.address)
         page.goto(place)
         assert page.frames[frame].evaluate(ATTACK, given) == []
-        page.wait_for_timeout(300)
-        assert len(statuses) > 6 * len(asks)
+        end = time.monotonic() + 120
+        while len(statuses) <= 6 * len(asks):
+            assert time.monotonic() < end
+            page.wait_for_timeout(50)
         assert {status for status, _ in statuses} == {403}
         assert machine.done() == before
         page.close()
-    page = chromium.new_page()
+    page = new_page(chromium)
     port = machine.address.rpartition(":")[2]
     led = page.goto(f"http://{EVIL}:{port}/")
     assert led is not None
@@ -347,11 +355,12 @@ def test_another_sites_page_starts_nothing(machine, elsewhere, chromium):
     assert machine.done() == before
     page.close()
     # The same of our own page does all of it.
-    page = chromium.new_page()
+    page = new_page(chromium)
     page.goto(machine.address)
     page.evaluate(ATTACK, given)
-    after = machine.done()
-    assert after == {
-        "loaded": after["loaded"], "batches": True, "texts": True, "vectors": True,
+    wanted = {
+        "batches": True, "texts": True, "vectors": True,
         "lists": sorted({*before["lists"], "theirs"} - {"mine"}),
     }
+    # Some of it may not have begun yet; whether models stay loaded is a matter of chance.
+    wait_until(lambda: wanted.items() <= machine.done().items(), 120)

@@ -117,9 +117,10 @@ def test_a_pictures_words_and_its_prompt_are_text(user):
     label = user.element("phrases", "label").first
     expect(label).to_contain_text(NASTY)
     assert NASTY in user.value("negative").replace("\\", "")
-    for box in ("backbones", "captioner"):
+    for box, words in (("backbones", "No architecture"), ("captioner", "No captioner")):
         user.name(box, NASTY)
         user.run()
+        expect(user.message()).to_contain_text(words)
         expect(user.message()).to_contain_text("<img src")
         user.name(box, "demo")
 
