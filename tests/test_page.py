@@ -76,12 +76,13 @@ def foreign_hosts() -> set[str]:
     return set()
 
 
+def is_foreign(url: str) -> bool:
+    return urlsplit(url).hostname != OWN_HOST
+
+
 @pytest.fixture(scope="module")
 def context(address, foreign_hosts) -> Iterator[BrowserContext]:
     """A browser that reaches this machine only, and whose clipboard may be read."""
-
-    def is_foreign(url: str) -> bool:
-        return urlsplit(url).hostname != OWN_HOST
 
     # What the page's own policy forbids never comes here, for it is not sent.
     def note(route: Route) -> None:
@@ -239,7 +240,10 @@ def test_what_is_changed_as_soon_as_a_run_has_ended_stays(context):
             [], label="Phrases", interactive=True, elem_id="cliext-phrases"
         )
         components.on(button.click, run, [], [prompt, phrases])
-    page = context.new_page()
+    # A page of Gradio's own, which asks others for its fonts.
+    elsewhere = browser.patient(context.browser.new_context())
+    elsewhere.route(is_foreign, lambda route: route.abort())
+    page = elsewhere.new_page()
     user = Driver(page)
     with posting.launched(blocks) as (_, address):
         page.goto(address)
@@ -252,7 +256,7 @@ def test_what_is_changed_as_soon_as_a_run_has_ended_stays(context):
         assert user.value("prompt") == "my own"
         assert not user.phrase("fog").is_checked()
         assert user.phrase("hill").is_checked()
-        page.close()
+        elsewhere.close()
 
 
 def test_clicks_that_come_quickly_all_count(user):
