@@ -22,7 +22,7 @@ _CERTIFICATES = ssl.create_default_context()
 
 def client(**more: Any) -> httpx.Client:
     """Return a client of its own, which knows no cookies of others."""
-    return httpx.Client(verify=_CERTIFICATES, timeout=30, **more)
+    return httpx.Client(verify=_CERTIFICATES, timeout=120, **more)
 
 
 def actions(page: gr.Blocks) -> dict[int, tuple[bool, int]]:
@@ -102,7 +102,8 @@ def _queue_by_websocket(address: str, body: dict[str, Any], headers: Mapping[str
 
     try:
         socket = connect(
-            f"{address.replace('http', 'ws', 1)}/queue/join", additional_headers=dict(headers)
+            f"{address.replace('http', 'ws', 1)}/queue/join", additional_headers=dict(headers),
+            open_timeout=120,
         )
     except InvalidStatus as refused:
         return refused.response.status_code

@@ -108,7 +108,7 @@ class Poster:
             self._address + path, data, {"Content-Type": kind}
         )
         try:
-            return urllib.request.urlopen(request, timeout=60)  # noqa: S310
+            return urllib.request.urlopen(request, timeout=300)  # noqa: S310
         except urllib.error.HTTPError as error:
             return error
 

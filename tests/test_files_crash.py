@@ -251,7 +251,7 @@ CASES = {
 def outcomes() -> dict[str, Any]:
     """For each case the calls that it was killed at, and what was wrong afterwards."""
     program = subprocess.run(
-        [sys.executable, __file__], cwd=ROOT, text=True, timeout=300, capture_output=True,
+        [sys.executable, __file__], cwd=ROOT, text=True, timeout=1200, capture_output=True,
         check=False, env={
             **os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT),
             "PYTHONDONTWRITEBYTECODE": "1",

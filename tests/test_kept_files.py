@@ -410,7 +410,8 @@ def test_nothing_that_is_read_stays_mapped(backbone_folder, encoder, tmp_path):
     store.known("words", "flavors")
     service = Service(StandaloneHost("cpu"), cache_dir=tmp_path)
     service.similarity(_picture(), ["a cat"], ModelOptions((str(backbone_folder),), "none"))
-    assert [row for row in maps.read_text().splitlines() if row.endswith(".safetensors")] == []
+    ours = (str(tmp_path), str(backbone_folder))
+    assert [row for row in maps.read_text().splitlines() if any(one in row for one in ours)] == []
     assert len(vectors) == len(WORDS)
     service.unload()
 
@@ -595,7 +596,7 @@ def test_vectors_written_by_several_threads_at_once_are_all_kept(tmp_path):
     class Slow(WordEncoder):
         def encode_texts(self, texts, *rest):
             if not self.encoded:
-                barrier.wait(30)
+                barrier.wait(120)
             return super().encode_texts(texts, *rest)
 
     def work(number: int) -> None:

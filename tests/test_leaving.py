@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.skipif(GRADIO != 3, reason="later versions of Gradio hold no websockets"),
 ]
 
-PATIENCE = 10
+PATIENCE = 60
 
 
 @pytest.fixture
@@ -44,7 +44,9 @@ def stage(monkeypatch) -> Iterator[tuple[Any, Callable[..., Any]]]:
 
         def begin(name: str, until: str) -> Any:
             """Return a page's websocket that has been told `until`, and has not answered it."""
-            socket = connect(f"{address.replace('http', 'ws', 1)}queue/join")
+            socket = connect(
+                f"{address.replace('http', 'ws', 1)}queue/join", open_timeout=PATIENCE
+            )
             sockets.callback(socket.close)
             body = {"session_hash": name, "fn_index": 0, "data": []}
             while (message := json.loads(socket.recv(timeout=PATIENCE))["msg"]) != until:

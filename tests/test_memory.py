@@ -77,11 +77,14 @@ def limited(folder: Path, margins: list[int]) -> None:
     from clip_interrogator_ext import InterrogateOptions, ModelOptions, Service, StandaloneHost
     from clip_interrogator_ext.errors import InterrogatorError
 
-    def pages(number: int) -> int:
-        return int(Path("/proc/self/statm").read_text().split()[number]) * resource.getpagesize()
+    def pages() -> tuple[int, int]:
+        """Return the bytes of all pages, and of those that hold no file and are there."""
+        whole, resident, of_files = Path("/proc/self/statm").read_text().split()[:3]
+        size = resource.getpagesize()
+        return int(whole) * size, (int(resident) - int(of_files)) * size
 
     def limit(more: int | None) -> None:
-        soft = -1 if more is None else pages(0) + more * MEBIBYTE
+        soft = -1 if more is None else pages()[0] + more * MEBIBYTE
         resource.setrlimit(resource.RLIMIT_AS, (soft, -1))
 
     class Host(StandaloneHost):
@@ -122,11 +125,11 @@ def limited(folder: Path, margins: list[int]) -> None:
         if step != "Loading":
             service.similarity(image, ["x"], models)  # so that it is not loading that fails
         host.margin, host.rooms_made, host.step = margin, 0, step
-        before = pages(1)
+        before = pages()[1]
         host.progress("Loading", 0, 0)
         outcome = ask()
         limit(None)
-        after, loaded = pages(1), len(service.status().loaded)
+        after, loaded = pages()[1], len(service.status().loaded)
         told = json.dumps({
             "step": step, "margin": margin, "outcome": outcome, "loaded": loaded,
             "resident_before": before, "resident": after, "rooms_made": host.rooms_made,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import threading
-import time
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -29,7 +28,7 @@ from clip_interrogator_ext.errors import (
 )
 from clip_interrogator_ext.faces import api
 from clip_interrogator_ext.interrogator import Interrogator
-from tests.test_api import ERROR_KEYS
+from tests.test_api import ERROR_KEYS, wait_until
 from tests.test_batch import draw
 
 if TYPE_CHECKING:
@@ -99,7 +98,7 @@ def test_a_run_that_breaks_down_is_told_and_the_next_is_right(service, models, p
     go_on, outcomes = threading.Event(), []
 
     def wait_and_break_down() -> None:
-        go_on.wait(20)
+        go_on.wait()
         break_down()
 
     asked = fail(wait_and_break_down)
@@ -108,17 +107,15 @@ def test_a_run_that_breaks_down_is_told_and_the_next_is_right(service, models, p
         try:
             outcomes.append(service.interrogate(picture, FAST, models).text)
         except InterrogatorError as error:
-            assert service.status().loaded == () or len(outcomes) > 0
             outcomes.append(type(error))
 
     threads = [threading.Thread(target=ask) for _ in range(3)]
     for thread in threads:
         thread.start()
-    while len(service.status().runs) < 3:
-        time.sleep(0.01)
+    wait_until(lambda: len(service.status().runs) == 3)
     go_on.set()
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
     assert sorted(outcomes, key=str) == sorted([BrokenModel, right, right], key=str)
     assert len(asked) == 3
     assert service.status().runs == ()
@@ -189,9 +186,7 @@ def two_batches(service: Service, models: ModelOptions, folder: Path) -> list[Ba
         jobs_of(service).add(BatchOptions(str(folder / name), models=models, asked=FAST))
         for name in ("a", "b")
     ]
-    end = time.monotonic() + 30
-    while not all(state.ended for state in jobs_of(service).all()) and time.monotonic() < end:
-        time.sleep(0.01)
+    wait_until(lambda: all(state.ended for state in jobs_of(service).all()))
     return [jobs_of(service).get(state.name) for state in asked]
 
 

@@ -69,16 +69,16 @@ def ask(path, body=None):
         "Content-Type": "application/json", "Authorization": "Basic c29tZW9uZTpodW5kcmVkMTIz",
     })
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=300) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code
 
-for _ in range(300):
+for _ in range(1500):
     try:
         ask("/interrogator/captioners")
         break
-    except urllib.error.URLError:
+    except OSError:
         time.sleep(0.2)
 assert ask("/") == 200
 for path, body, status in bodies:
@@ -93,7 +93,7 @@ def watched(program: str, *arguments: str, given: str = "", folder: Path) -> str
     }
     done = subprocess.run(
         [sys.executable, "-c", WATCHED + program + END, *arguments], cwd=ROOT, input=given,
-        text=True, timeout=300, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, timeout=1200, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         env={**environment, "HOME": str(folder), "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stdout[-3000:]

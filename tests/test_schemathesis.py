@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from fastapi import FastAPI
@@ -23,7 +24,9 @@ PICTURES = Path(api.__file__).parents[2] / "models" / "demo" / "pictures"
 IMAGE = base64.b64encode(next(PICTURES.glob("two-red*")).read_bytes()).decode()
 DEMO = {"image": IMAGE, "clip_model_name": "demo"}
 
-service = Service(StandaloneHost("cpu"))
+# Made while tests are collected, and so before any fixture sets the folder of caches.
+cache = TemporaryDirectory()
+service = Service(StandaloneHost("cpu"), cache_dir=cache.name)
 app = FastAPI()
 api.add_routes(app, service)
 document = schemathesis.openapi.from_asgi("/openapi.json", app)

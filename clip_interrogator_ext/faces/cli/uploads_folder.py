@@ -16,7 +16,7 @@ from pathlib import Path
 from clip_interrogator_ext.files import lock, unwritable
 
 _VARIABLE = "GRADIO_TEMP_DIR"
-_PREFIX = "clip-interrogator-ext-"
+_PREFIX = "clip-interrogator-ext-uploads-"
 _YOUNG_SECONDS = 60  # a folder may not be held yet
 
 
