@@ -211,7 +211,7 @@ def test_what_was_uploaded_goes_with_the_page(tmp_path, told):
         (folder,) = set(parent.glob(f"{OURS}-*")) - stays
         assert folder in whole.parents
         done, answer = poster.use(
-            "generate", "click", image=poster.image(CASTLE.read_bytes()), mode="fast", caption=""
+            "generate", "click", image=poster.image(CASTLE.read_bytes()), mode="fast"
         )
         assert done, answer
 

@@ -22,7 +22,8 @@ from clip_interrogator_ext.faces.tab.surroundings import Surroundings
 from clip_interrogator_ext.faces.tab.uploaded import Posted
 from clip_interrogator_ext.host import StandaloneHost
 from clip_interrogator_ext.service import Service
-from tests.posts import GRADIO, file_data, is_in, posted
+from tests import posting
+from tests.posts import GRADIO, Poster, file_data, is_in, posted
 
 pytestmark = pytest.mark.hosts
 
@@ -232,3 +233,23 @@ def test_a_picture_that_can_not_be_read_is_a_sentence(cache):
             assert str(cache) not in str(refusal.value)
     with pytest.raises(InterrogatorError, match="Put a picture into the box first"):
         uploaded.opened(None)
+
+
+@pytest.mark.parametrize(("button", "boxes", "said"), [
+    ("generate", {"caption": None, "subject": None}, "are not on this machine"),
+    ("score", {"prompt": None}, "Scoring needs a picture and a prompt."),
+    ("compare", {"texts": None}, "Write one or more texts"),
+    ("batch-start", {"folder": None}, "folder"),
+])
+def test_boxes_without_a_text_are_empty_ones(secret, tmp_path, caplog, button, boxes, said):
+    """Programs, and Gradio 6 of some boxes, post nothing at all for them."""
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    with gr.Blocks() as page:
+        draw(Service(StandaloneHost("cpu"), cache_dir=tmp_path / "c"), Surroundings())
+    with posting.launched(page) as (_, address):
+        poster = Poster(address)
+        picture = poster.image(secret.read_bytes())
+        done, answer = poster.use(button, "click", **boxes, image=picture, analyze_image=picture)
+    assert "failed" not in caplog.text
+    assert done, answer
+    assert said in str(answer)

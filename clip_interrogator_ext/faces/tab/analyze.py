@@ -92,10 +92,10 @@ class AnalyzeTab:
         image: Posted | None,
         other: Posted | None,
         backbones: str | None,
-        texts: str,
+        texts: str | None,
     ) -> Iterator[list[Any]]:
         def work(image: Image.Image, task: str) -> str:
-            lines = list(dict.fromkeys(filter(None, map(str.strip, texts.splitlines()))))
+            lines = list(dict.fromkeys(filter(None, map(str.strip, (texts or "").splitlines()))))
             if not lines:
                 raise InterrogatorError("Write one or more texts, each on a line of its own.")
             models = asking.models_of(backbones)

@@ -259,10 +259,10 @@ class PromptTab:
         )
 
     def _score(
-        self, image: Posted | None, text: str, backbones: str | None
+        self, image: Posted | None, text: str | None, backbones: str | None
     ) -> Iterator[list[Any]]:
         skip = components.skip()
-        if image is None or not text.strip():
+        if image is None or not text or not text.strip():
             yield [skip, _error("Scoring needs a picture and a prompt."), skip, skip]
             return
         try:
@@ -317,8 +317,8 @@ class PromptTab:
         wanted = asking.JOINT.join(catalog.GENERATORS[generator])
         return wanted, asking.fit_note(generator, wanted)
 
-    def _count(self, text: str) -> str:
-        if not text.strip():
+    def _count(self, text: str | None) -> str:
+        if not text or not text.strip():
             return ""
         try:
             tokens, limit = self._service.count_tokens(text)
@@ -327,15 +327,15 @@ class PromptTab:
         return elements.note(f"{tokens}/{limit} tokens", "note" if tokens <= limit else "warning")
 
     def _toggle(
-        self, text: str, kept: list[str], memory: Memory, found: list[str]
+        self, text: str | None, kept: list[str], memory: Memory, found: list[str]
     ) -> tuple[Any, Memory, Any]:
         if memory.kept == tuple(kept):
             return components.skip(), memory, components.skip()
-        memory = _toggled(text, kept, memory, found)
+        memory = _toggled(text or "", kept, memory, found)
         return memory.made, memory, gr.update(visible=True)
 
     def _toggle_negative(
-        self, text: str, kept: list[str], memory: Memory, found: list[str]
+        self, text: str | None, kept: list[str], memory: Memory, found: list[str]
     ) -> tuple[Any, Memory]:
         made, memory, _ = self._toggle(text, kept, memory, found)
         return made, memory
