@@ -823,6 +823,9 @@ def test_fifty_requests_at_once_beside_a_batch_and_the_webuis_own_work(
     statuses: Counter[int] = Counter()
     memory = [webui.memory]
     seconds: list[float] = []
+    with pinging(webui) as alone:
+        for _ in range(ROUNDS):
+            do(webui)
     with pinging(webui) as pings, ThreadPoolExecutor(AT_ONCE + 1) as crowd:
         for _ in range(ROUNDS):
             job = webui.post(
@@ -847,13 +850,19 @@ def test_fifty_requests_at_once_beside_a_batch_and_the_webuis_own_work(
     assert webui.post("/interrogator/prompt", **asked).json()["prompt"] == right
     # The first rounds fill what the allocator keeps; and it is not the same from one to the next.
     assert statistics.mean(memory[-5:]) - statistics.mean(memory[-10:-5]) < 80 * 2**20
-    *_, last = statistics.quantiles(pings, n=100)
     record_property("figures", (
-        f"{webui.name}: {dict(statuses)}; ping {statistics.median(pings) * 1000:.1f} ms in the "
-        f"middle, {last * 1000:.0f} for 99 of 100, {max(pings) * 1000:.0f} at the longest of "
-        f"{len(pings)}; {work} {min(seconds):.1f} to {max(seconds):.1f} s; MiB in memory: "
+        f"{webui.name}: {dict(statuses)}; {figures_of(pings)}, and beside {work} alone "
+        f"{figures_of(alone)}; {work} {min(seconds):.1f} to {max(seconds):.1f} s; MiB in memory: "
         f"{', '.join(str(one // 2**20) for one in memory)}"
     ))
+
+
+def figures_of(pings: list[float]) -> str:
+    *_, last = statistics.quantiles(pings, n=100)
+    return (
+        f"ping {statistics.median(pings) * 1000:.1f} ms in the middle, {last * 1000:.0f} for 99 of "
+        f"100, {max(pings) * 1000:.0f} at the longest of {len(pings)}"
+    )
 
 
 def test_a_generation_and_a_run_change_nothing_of_each_other(generating):
