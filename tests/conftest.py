@@ -28,12 +28,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option that names a real WebUI to test in."""
     parser.addoption(
         "--webui", action="append", default=[], metavar="PATH",
-        help="a WebUI's folder, with its virtual environment in venv/; may be given again",
+        help="with =: a WebUI's folder, with its virtual environment in venv/; may be given again",
     )
     parser.addoption(
         "--checkpoints", metavar="FOLDER",
-        help="where a checkpoint of Stable Diffusion lies for the tests with --webui to generate "
-        "with; its weights may be random",
+        help="with =: where a checkpoint of Stable Diffusion lies, to generate with in that "
+        "WebUI; its weights may be random",
     )
     parser.addoption(
         "--screenshots", metavar="FOLDER", help="where the tests with --webui put their pictures"
