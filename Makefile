@@ -39,7 +39,7 @@ page: .venv/page
 # The suites side by side, each with one thread: much of their time they wait for servers and pages.
 # The newest versions run all tests, in two halves.
 test: lint
-	OMP_NUM_THREADS=1 $(MAKE) --jobs=3 --output-sync=target \
+	OMP_NUM_THREADS=1 $(MAKE) --jobs=4 --output-sync=target \
 		test-newest-hosts test-a1111 test-forge test-newest-others
 
 test-newest-hosts: .venv/tools browser

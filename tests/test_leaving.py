@@ -45,7 +45,8 @@ def stage(monkeypatch) -> Iterator[tuple[Any, Callable[..., Any]]]:
         def begin(name: str, until: str) -> Any:
             """Return a page's websocket that has been told `until`, and has not answered it."""
             socket = connect(
-                f"{address.replace('http', 'ws', 1)}queue/join", open_timeout=PATIENCE
+                f"{address.replace('http', 'ws', 1)}queue/join", open_timeout=PATIENCE,
+                close_timeout=1,  # the server is gone by then
             )
             sockets.callback(socket.close)
             body = {"session_hash": name, "fn_index": 0, "data": []}

@@ -226,9 +226,9 @@ class Machine:
 
     def done(self) -> dict[str, Any]:
         """Return what has been done so far, once nothing goes on."""
-        wait_until(lambda: not self.ask("status")["runs"], 120)
+        wait_until(lambda: not self.ask("status")["runs"])
         ended = {"done", "stopped", "failed"}
-        wait_until(lambda: {one["state"] for one in self.ask("batch")} <= ended, 120)
+        wait_until(lambda: {one["state"] for one in self.ask("batch")} <= ended)
         return {
             "loaded": bool(self.ask("status")["loaded"]),
             "batches": bool(self.ask("batch")),
@@ -363,4 +363,4 @@ def test_another_sites_page_starts_nothing(machine, elsewhere, chromium):
         "lists": sorted({*before["lists"], "theirs"} - {"mine"}),
     }
     # Some of it may not have begun yet; whether models stay loaded is a matter of chance.
-    wait_until(lambda: wanted.items() <= machine.done().items(), 120)
+    wait_until(lambda: wanted.items() <= machine.done().items())

@@ -270,7 +270,7 @@ def service(webui, monkeypatch, tmp_path) -> Iterator[Any]:
     monkeypatch.setattr(service, "get_classic", lambda _task: tmp_path)
     yield service
     jobs_of(service).stop()
-    wait_until(lambda: all(state.ended for state in jobs_of(service).all()), 60)
+    wait_until(lambda: all(state.ended for state in jobs_of(service).all()))
 
 
 def png() -> bytes:
