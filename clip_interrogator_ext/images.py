@@ -6,6 +6,7 @@ import base64
 import importlib
 import json
 import logging
+import math
 import os
 import re
 import stat
@@ -58,6 +59,7 @@ MOST_EXIF_SEGMENTS = 16
 MOST_TIFF_MARKS = 64
 MOST_NUMBERS = 2**20
 
+PIXELS = {b"IDAT", b"fdAT", b"IEND"}
 TIFF_MARK, NO_FILL = re.compile(rb"II[*+]\0|MM\0[*+]"), re.compile(rb"[^\xff]")
 JPEG_SCAN, JPEG_BARE = 0xDA, {0, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)}
 GIF_EXTENSION, GIF_COMMENT, GIF_PICTURE = 0x21, 0xFE, 0x2C
@@ -315,6 +317,7 @@ def _opened(data: bytes, name: str) -> Image.Image:
     plugged = _plugged_format(data)
     if _is_bomb(data):
         raise BadImage(f"{name} is damaged in its header: save or download it again.")
+    _refuse_too_many_pixels(_claimed_size(data), name)
     try:
         # Pillow stumbles over the names of formats that it does not know.
         image = Image.open(BytesIO(data), formats=[one for one in FORMATS if one in Image.OPEN])
@@ -328,17 +331,31 @@ def _opened(data: bytes, name: str) -> Image.Image:
             f"{name} is no picture of a known kind, or is damaged from its start:"
             " save it as PNG, JPEG or WebP."
         ) from error
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise TooLarge(
-            f"{name} has {width} x {height} pixels, more than {MAX_PIXELS // 10**6} million:"
-            " make it smaller first."
-        )
+    _refuse_too_many_pixels(image.size, name)
     if any(tile[0] in SLOW_DECODERS for tile in getattr(image, "tile", ())):
         raise BadImage(
             f"{name} is written in a way that takes too long to read: save it as PNG or JPEG."
         )
     return image
+
+
+def _refuse_too_many_pixels(size: tuple[int, int], name: str) -> None:
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise TooLarge(
+            f"{name} has {width} x {height} pixels, more than {MAX_PIXELS // 10**6} million:"
+            " make it smaller first."
+        )
+
+
+def _claimed_size(data: bytes) -> tuple[int, int]:
+    """Return the largest size that a PNG claims to have, or none for pictures of other kinds.
+
+    Pillow fills the whole canvas of an animated one while it opens it.
+    """
+    headers = [data[at : at + 8] for kind, at in _png_blocks(data) if kind == b"IHDR"]
+    sizes = [struct.unpack(">II", body) for body in headers if len(body) == 8]
+    return max(sizes, key=math.prod, default=(0, 0))
 
 
 def _plugged_format(data: bytes) -> str | None:
@@ -367,11 +384,21 @@ def _is_bomb(data: bytes) -> bool:
         return _is_jpeg_bomb(data)
     if data[:3] == b"GIF":
         return _is_gif_bomb(data)
+    if sum(1 for _ in islice(_png_blocks(data), MOST_BLOCKS)) == MOST_BLOCKS:
+        return True
     if data[4:8] == b"ftyp":
         # Its EXIF lies anywhere. In compressed pixels its mark comes up once in gigabytes.
         marks = [found.start() for found in islice(TIFF_MARK.finditer(data), MOST_TIFF_MARKS)]
         return len(marks) == MOST_TIFF_MARKS or any(_overclaims(data[at:]) for at in marks)
     return _overclaims(data)
+
+
+def _png_blocks(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """Yield the kind of each block before the pixels of a PNG, and where its body begins."""
+    at = 8
+    while data[:4] == b"\x89PNG" and len(kind := data[at + 4 : at + 8]) == 4 and kind not in PIXELS:
+        yield kind, at + 8
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
 
 
 def _is_jpeg_bomb(data: bytes) -> bool:

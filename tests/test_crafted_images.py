@@ -177,8 +177,17 @@ RLE_PALETTE = bytes(4 * 256)
 HEIF_HEAD = box(b"ftyp", b"heic\0\0\0\0mif1heic")
 AVIF_HEAD = box(b"ftyp", b"avif\0\0\0\0avif")
 
+# Of two frames, the first of which is disposed of by filling the canvas.
+ANIMATED = (
+    chunk(b"acTL", struct.pack(">II", 2, 0)),
+    chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, 16, 16, 0, 0, 0, 1, 1, 0)),
+)
+
 CRAFTED: dict[str, bytes] = {
     "png of a huge size": png(size=(2**31 - 1, 2**31 - 1)),
+    "png of a huge canvas to be filled": png(*ANIMATED, size=(16, 2**27)),
+    "png of a huge canvas, told of late": png(*ANIMATED, header(2**16, 2**16)),
+    "png of blocks": png(*[chunk(b"teSt", b"")] * 2_000_000),
     "png of an allowed size without pixels": png(size=(9_999, 9_999)),
     "png wide as a street": png(size=(50_000_000, 2)),
     "png of no size": png(size=(0, 0)),
@@ -269,6 +278,9 @@ CRAFTED: dict[str, bytes] = {
         b"jp2h", box(b"ihdr", struct.pack(">IIHBBBB", 9, 9, 1, 7, 7, 0, 0))
         + box(b"pclr", struct.pack(">HB", 65_535, 255) + bytes(99))
     )),
+    "gif of a huge frame to be filled": gif(
+        65_535, 65_535, b"\x21\xf9\4\x08\0\0\0\0", b",\0\0\0\0\xff\xff\xff\xff\0\2\0"
+    ),
     "webp of a huge canvas": riff((b"VP8X", b"\2\0\0\0\xff\x3f\0\xff\x3f\0"), (b"ANIM", bytes(6))),
     "webp of a huge size": riff((b"VP8L", b"\x2f\xff\xff\xff\x0f" + bytes(60))),
     "webp of claims": b"RIFF\xff\xff\xff\xffWEBPVP8 \xff\xff\xff\x7f" + bytes(60),
