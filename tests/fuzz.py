@@ -453,6 +453,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("target", nargs="?", choices=TARGETS, help="what is attacked; else all")
     parser.add_argument("files", nargs="*", type=Path, help="inputs to try once, of an earlier run")
     parser.add_argument("--seconds", type=int, default=60, help="for all targets together")
+    parser.add_argument("--runs", type=int, default=-1, help="at most, for each target")
     parser.add_argument("--seed", type=int, default=0, help="0 is another one each time")
     parser.add_argument("--found", type=Path, default=Path(), help="where findings are put")
     return parser.parse_args()
@@ -464,7 +465,7 @@ def main() -> None:
     targets = [asked.target] if asked.target else list(TARGETS)
     flags = [
         f"-max_total_time={max(1, asked.seconds // len(targets))}", f"-seed={asked.seed}",
-        f"-timeout={LONGEST_SECONDS}", f"-rss_limit_mb={MOST_MEGABYTES}",
+        f"-runs={asked.runs}", f"-timeout={LONGEST_SECONDS}", f"-rss_limit_mb={MOST_MEGABYTES}",
         f"-artifact_prefix={asked.found}/", "-print_final_stats=1", "-verbosity=0",
     ]
     found = [name for name in targets if _found_something(name, flags, asked.files)]
