@@ -196,7 +196,7 @@ def test_what_was_uploaded_goes_with_the_page(tmp_path, told):
     linked.symlink_to(parent)
     killed(parent, seconds_ago=100)
     # From a time to come: it is young however long the page takes to start.
-    young, of_another = killed(parent, seconds_ago=-60), killed(parent, seconds_ago=100)
+    young, of_another = killed(parent, seconds_ago=-3600), killed(parent, seconds_ago=100)
     bench = killed(parent, seconds_ago=100, name="clip-interrogator-ext-bench")
     descriptor = os.open(of_another, os.O_RDONLY)
     lock(descriptor)

@@ -107,11 +107,13 @@ def on_change(
     """Have a box's changes call a function, and the last change for certain.
 
     Gradio 3 drops a change that comes while the answer to another is on its way: there the function
-    is called once more after each answer.
+    is called once more after each answer. And once more after that, since the answer to a change
+    may come before the second one to the change before it, which would stay.
     """
-    first = on(box.change, function, inputs, outputs)
+    event = on(box.change, function, inputs, outputs)
     if not takes(box.change, "trigger_mode"):
-        on(first.then, function, inputs, outputs)
+        event = on(event.then, function, inputs, outputs)
+        on(event.then, function, inputs, outputs)
 
 
 def _as_shown(inputs: Sequence[Any]) -> str | None:
