@@ -19,6 +19,7 @@ from typing import Any
 import gradio
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+from playwright.sync_api import TimeoutError as TooLate
 
 from tests import held_page
 
@@ -26,6 +27,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PICTURES = REPOSITORY / "clip_interrogator_ext" / "models" / "demo" / "pictures"
 CASTLE = PICTURES / "a-purple-castle-in-the-snow-at-night-pixel-art.jpg"
 PATIENCE = 120_000  # milliseconds, on a slow machine
+TRIES = 6
 REQUIRED = "CI_REQUIRES_BROWSER"
 
 expect.set_options(timeout=PATIENCE)
@@ -268,11 +270,18 @@ class Driver:
         buttons = tabs.locator("[role=tab], :scope > .tab-nav > button").filter(has_text=name)
         folded = tabs.locator(":scope > .tab-wrapper .overflow-dropdown button")
         expect(buttons.or_(folded.filter(has_text=name)).first).to_be_attached()
-        if buttons.count():
-            buttons.first.click()
-        else:
-            tabs.locator(":scope > .tab-wrapper .overflow-menu > button").click()
-            folded.filter(has_text=name).click()
+        for left in reversed(range(TRIES)):
+            try:
+                if buttons.count():
+                    buttons.first.click(timeout=PATIENCE / TRIES)
+                else:
+                    menu = tabs.locator(":scope > .tab-wrapper .overflow-menu > button")
+                    menu.click(timeout=PATIENCE / TRIES)
+                    folded.filter(has_text=name).click(timeout=PATIENCE / TRIES)
+                return
+            except TooLate:  # it was folded, or unfolded, meanwhile
+                if not left:
+                    raise
 
     def upload(self, picture: Path, name: str = "image") -> None:
         """Put a picture into its box."""
@@ -337,6 +346,7 @@ class Driver:
         if not self.element("chunk-size").is_visible():
             self.element("options").locator("button, .label-wrap").first.click()
         expect(self.element("chunk-size")).to_be_visible()
+        self.ended()  # what a picture has asked, and what makes the boxes, may set them
 
     def generate(self) -> None:
         """Press Generate, and wait for the answer."""
